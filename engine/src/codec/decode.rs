@@ -1,0 +1,173 @@
+//! Record and inputs to raw bytes (format-spec.md section 10.6).
+
+use crate::codec::coder::{Coder, Contexts, fill_constant};
+use crate::codec::transform::Transform;
+use crate::codec::{Layout, Predictor, Workspace, planes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::{self, RecordHead, StreamEntry};
+
+/// Decodes a record into exactly `out`, from inputs in the order of the record's index entry.
+///
+/// # Errors
+/// `Corrupt` if the record breaks a rule of its encoding, `Unsupported` if an encoding is not
+/// known to this version. `out` is then of no meaning.
+pub fn decode(record: &[u8], inputs: &[&[u8]], out: &mut [u8], workspace: &mut Workspace) -> Result<()> {
+    let head = record::decode_head(record)?;
+    let plan = DecodePlan::new(&head, inputs, out.len())?;
+    match plan.layout {
+        Layout::Whole => {
+            let [stream] = head.streams.as_slice() else {
+                return Err(stream_count(1, head.streams.len()));
+            };
+            decode_stream(record, stream, out, &mut workspace.contexts)?;
+            undo_in_place(plan, head.lane_width, out)
+        }
+        Layout::Planes => decode_planes(record, &head, plan, out, workspace),
+    }
+}
+
+/// The record's raw bytes where they lie as they are: a depth-0 record of one raw stream.
+///
+/// # Errors
+/// `Corrupt` if the record is malformed.
+pub fn borrow_raw(record: &[u8]) -> Result<Option<&[u8]>> {
+    let head = record::decode_head(record)?;
+    let plain = head.predictor == Predictor::None.code()
+        && head.transform == Transform::Identity.code()
+        && head.layout == Layout::Whole.code()
+        && head.inputs == 0;
+    let [stream] = head.streams.as_slice() else { return Ok(None) };
+    if !plain || stream.coder != Coder::Raw.code() {
+        return Ok(None);
+    }
+    Ok(record.get(stream.stored.clone()).filter(|raw| raw.len() == head.raw_len as usize))
+}
+
+/// What a head asks for, with every rule checked that needs no stream.
+#[derive(Clone, Copy)]
+struct DecodePlan<'a> {
+    transform: Transform,
+    layout: Layout,
+    base: &'a [u8],
+}
+
+impl<'a> DecodePlan<'a> {
+    fn new(head: &RecordHead<'_>, inputs: &[&'a [u8]], out_len: usize) -> Result<Self> {
+        let unknown = |what: &str, code: u8| {
+            Error::new(ErrorKind::Unsupported, "encoding", format!("{what} {code} is not known"))
+                .hint("upgrade milepost")
+        };
+        let predictor = Predictor::ALL
+            .into_iter()
+            .find(|p| p.code() == head.predictor)
+            .ok_or_else(|| unknown("predictor", head.predictor))?;
+        let transform = Transform::ALL
+            .into_iter()
+            .find(|t| t.code() == head.transform)
+            .ok_or_else(|| unknown("transform", head.transform))?;
+        let layout = Layout::ALL
+            .into_iter()
+            .find(|l| l.code() == head.layout)
+            .ok_or_else(|| unknown("layout", head.layout))?;
+        let width = usize::from(head.lane_width);
+        let rules = [
+            ("the record is of another length", head.raw_len as usize == out_len),
+            ("the lane width is not 1, 2, 4 or 8", matches!(width, 1 | 2 | 4 | 8)),
+            ("lanes do not fill the chunk", width != 0 && out_len % width == 0),
+            ("the number of inputs is wrong", usize::from(head.inputs) == inputs.len()),
+            ("the predictor takes another number of inputs", predictor.inputs() == inputs.len()),
+            ("the transform does not fit the predictor", transform.needs_base() == (predictor == Predictor::Base)),
+            ("an input is of another length", inputs.iter().all(|i| i.len() == out_len)),
+            ("there are parameters that nothing takes", head.params.is_empty()),
+        ];
+        if let Some((broken, _)) = rules.into_iter().find(|(_, holds)| !holds) {
+            return Err(Error::corrupt("record-rule", format!("a record cannot be decoded: {broken}")));
+        }
+        Ok(Self { transform, layout, base: inputs.first().copied().unwrap_or_default() })
+    }
+}
+
+fn stream_count(expected: usize, found: usize) -> Error {
+    Error::corrupt("record-streams", "a record has a wrong number of streams").differs(expected, found)
+}
+
+fn stored<'r>(record: &'r [u8], stream: &StreamEntry) -> &'r [u8] {
+    record.get(stream.stored.clone()).unwrap_or_default()
+}
+
+fn decode_stream(record: &[u8], stream: &StreamEntry, out: &mut [u8], contexts: &mut Contexts) -> Result<()> {
+    let bytes = stored(record, stream);
+    match Coder::from_code(stream.coder)? {
+        Coder::Raw if bytes.len() == out.len() => {
+            out.copy_from_slice(bytes);
+            Ok(())
+        }
+        Coder::Raw => Err(Error::corrupt("raw-stream", "a raw stream is of another length")
+            .differs(out.len(), bytes.len())),
+        Coder::Constant => fill_constant(bytes, out),
+        Coder::Zstd => contexts.decompress(bytes, out),
+    }
+}
+
+/// A whole stream holds residual words in little-endian order.
+fn undo_in_place(plan: DecodePlan<'_>, lane_width: u8, out: &mut [u8]) -> Result<()> {
+    if plan.transform == Transform::Identity {
+        return Ok(());
+    }
+    match lane_width {
+        1 => undo_words::<u8>(plan, out),
+        2 => undo_words::<u16>(plan, out),
+        4 => undo_words::<u32>(plan, out),
+        _ => undo_words::<u64>(plan, out),
+    }
+    Ok(())
+}
+
+fn undo_words<W: crate::codec::word::Word>(plan: DecodePlan<'_>, out: &mut [u8]) {
+    if !plan.transform.needs_base() {
+        for x in out.chunks_exact_mut(W::BYTES) {
+            plan.transform.inverse(W::load(x), W::ZERO).store(x);
+        }
+        return;
+    }
+    for (x, b) in out.chunks_exact_mut(W::BYTES).zip(plan.base.chunks_exact(W::BYTES)) {
+        plan.transform.inverse(W::load(x), W::load(b)).store(x);
+    }
+}
+
+fn decode_planes(
+    record: &[u8],
+    head: &RecordHead<'_>,
+    plan: DecodePlan<'_>,
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let width = usize::from(head.lane_width);
+    if head.streams.len() != width {
+        return Err(stream_count(width, head.streams.len()));
+    }
+    let lanes = out.len() / width;
+    workspace.planes.resize(out.len(), 0);
+    let mut scratch = workspace.planes.as_mut_slice();
+    let mut found: [&[u8]; 8] = [&[]; 8];
+    for (plane, stream) in found.iter_mut().zip(&head.streams) {
+        let bytes = stored(record, stream);
+        // A raw plane is merged from where it lies.
+        if stream.coder == Coder::Raw.code() && bytes.len() == lanes {
+            *plane = bytes;
+            continue;
+        }
+        let (target, rest) = scratch.split_at_mut(lanes);
+        scratch = rest;
+        decode_stream(record, stream, target, &mut workspace.contexts)?;
+        *plane = target;
+    }
+    let (found, _) = found.split_at(width);
+    match width {
+        1 => planes::merge::<u8>(plan.transform, found, plan.base, out),
+        2 => planes::merge::<u16>(plan.transform, found, plan.base, out),
+        4 => planes::merge::<u32>(plan.transform, found, plan.base, out),
+        _ => planes::merge::<u64>(plan.transform, found, plan.base, out),
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Byte counts of a sample of lanes, and what an order-0 coder would make of them.
+
+use std::sync::LazyLock;
+
+use crate::codec::planes;
+use crate::codec::transform::Transform;
+use crate::codec::word::Word;
+
+/// Lanes of a sample: small against a chunk, large against 256 symbols.
+pub(crate) const SAMPLE_LANES: usize = 4096;
+/// Runs that a sample is taken in, spread over the chunk.
+const SAMPLE_RUNS: usize = 8;
+
+/// `n * log2(n)` for every count that a sample can hold.
+static COUNT_LOG: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let n_log_n = |n: u16| if n == 0 { 0.0 } else { f32::from(n) * f32::from(n).log2() };
+    (0..=4096u16).map(n_log_n).collect()
+});
+
+/// The byte counts of one plane of a sample.
+#[derive(Clone)]
+pub(crate) struct Histogram {
+    counts: [u16; 256],
+    total: u16,
+}
+
+impl Histogram {
+    /// Bits per symbol of an order-0 coder, with the Miller-Madow correction for the sample's
+    /// size (Miller 1955), at most 8.
+    pub(crate) fn entropy(&self) -> f32 {
+        if self.total == 0 {
+            return 0.0;
+        }
+        let table = &*COUNT_LOG;
+        let n_log_n = |count: u16| table.get(usize::from(count)).copied().unwrap_or_default();
+        let total = f32::from(self.total);
+        let sum: f32 = self.counts.iter().map(|c| n_log_n(*c)).sum();
+        let distinct = self.counts.iter().fold(0u16, |n, c| n + u16::from(*c > 0));
+        let correction = f32::from(distinct - 1) / (2.0 * total * std::f32::consts::LN_2);
+        (total.log2() - sum / total + correction).min(8.0)
+    }
+
+    /// The share of the most frequent symbol.
+    pub(crate) fn peak(&self) -> f32 {
+        let most = self.counts.iter().copied().max().unwrap_or_default();
+        f32::from(most) / f32::from(self.total.max(1))
+    }
+}
+
+/// The histograms of every plane of the residuals, from a sample of the lanes.
+pub(crate) fn sample(width: usize, transform: Transform, raw: &[u8], base: &[u8]) -> Vec<Histogram> {
+    match width {
+        1 => sample_words::<u8>(transform, raw, base),
+        2 => sample_words::<u16>(transform, raw, base),
+        4 => sample_words::<u32>(transform, raw, base),
+        _ => sample_words::<u64>(transform, raw, base),
+    }
+}
+
+fn sample_words<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Vec<Histogram> {
+    let lanes = raw.len() / W::BYTES;
+    let mut histograms = vec![Histogram { counts: [0; 256], total: 0 }; W::BYTES];
+    let run = if lanes <= SAMPLE_LANES { lanes } else { SAMPLE_LANES / SAMPLE_RUNS };
+    let runs = if lanes <= SAMPLE_LANES { 1 } else { SAMPLE_RUNS };
+    let mut words = [W::ZERO; SAMPLE_LANES];
+    for index in 0..runs {
+        let start = (lanes - run) * index / runs.max(2).saturating_sub(1).max(1) * W::BYTES;
+        let bytes = start..start + run * W::BYTES;
+        let (words, _) = words.split_at_mut(run);
+        let base = base.get(bytes.clone()).unwrap_or_default();
+        planes::residuals(transform, raw.get(bytes).unwrap_or_default(), base, words);
+        for word in words.iter() {
+            for (plane, histogram) in histograms.iter_mut().enumerate() {
+                if let Some(count) = histogram.counts.get_mut(usize::from(word.byte(plane))) {
+                    *count += 1;
+                }
+                histogram.total += 1;
+            }
+        }
+    }
+    histograms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uniform_bytes_look_incompressible_and_constants_free() {
+        let mut state = 9u64;
+        let noise: Vec<u8> = (0..262_144)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56).to_le_bytes()[0]
+            })
+            .collect();
+        for histogram in sample(4, Transform::Identity, &noise, &[]) {
+            assert!(histogram.entropy() > 7.95, "{}", histogram.entropy());
+        }
+        for histogram in sample(2, Transform::Identity, &[7; 512], &[]) {
+            assert!(histogram.entropy() < 0.001 && histogram.peak() > 0.999);
+        }
+    }
+
+    #[test]
+    fn the_sample_reaches_both_ends() {
+        let mut raw = vec![0u8; 100_000];
+        raw[99_999] = 1;
+        raw[0] = 2;
+        let counts = &sample(1, Transform::Identity, &raw, &[])[0].counts;
+        assert_eq!((counts[1], counts[2]), (1, 1));
+    }
+}

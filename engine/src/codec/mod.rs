@@ -1,0 +1,126 @@
+//! Slices to slices: predictors, transforms, layouts and coders (format-spec.md section 10).
+//!
+//! Knows no file, id, tensor name or chain. A record is decoded as
+//! `value = combine(predict(inputs), residual)`; each part has a registry of codes.
+
+pub mod coder;
+mod choose;
+mod decode;
+mod encode;
+mod histogram;
+mod planes;
+pub mod transform;
+mod word;
+
+pub use decode::{borrow_raw, decode};
+pub use encode::{Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len};
+
+use crate::error::Result;
+
+/// What a lane's value is predicted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Predictor {
+    /// Nothing.
+    None,
+    /// The same lane of input 0.
+    Base,
+}
+
+impl Predictor {
+    /// Every predictor, in the order of the registry.
+    pub const ALL: [Self; 2] = [Self::None, Self::Base];
+
+    /// The code on disk.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Base => 1,
+        }
+    }
+
+    /// The name in the registry.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Base => "base",
+        }
+    }
+
+    /// How many inputs it takes.
+    #[must_use]
+    pub const fn inputs(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Base => 1,
+        }
+    }
+}
+
+/// How residual words become streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// One stream of little-endian words.
+    Whole,
+    /// One stream for each byte of the word.
+    Planes,
+}
+
+impl Layout {
+    /// Every layout, in the order of the registry.
+    pub const ALL: [Self; 2] = [Self::Whole, Self::Planes];
+
+    /// The code on disk.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Whole => 0,
+            Self::Planes => 1,
+        }
+    }
+
+    /// The name in the registry.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Planes => "planes",
+        }
+    }
+}
+
+/// One thread's scratch memory: planes of a chunk and zstd contexts, grown once and kept.
+#[derive(Default)]
+pub struct Workspace {
+    pub(crate) planes: Vec<u8>,
+    pub(crate) streams: Vec<u8>,
+    pub(crate) contexts: coder::Contexts,
+}
+
+/// Compresses a manifest section, if that makes it shorter.
+#[must_use]
+pub fn compress_section(raw: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mode = coder::ZstdMode::Level(3);
+    match coder::Contexts::default().compress(mode, raw, raw.len(), &mut out) {
+        Ok(true) => Some(out),
+        _ => None,
+    }
+}
+
+/// Decompresses a manifest section to exactly `raw_len` bytes.
+///
+/// # Errors
+/// `Corrupt` if the frame is damaged or of another length.
+pub fn decompress_section(stored: &[u8], raw_len: u32) -> Result<Vec<u8>> {
+    // A zstd block of 128 KiB takes at least 4 bytes: no frame expands further than this.
+    let possible = (stored.len() as u64).saturating_mul(32 << 10) >= u64::from(raw_len);
+    if !possible {
+        return Err(crate::Error::corrupt("section-length", "a section is too short for its length")
+            .differs(raw_len, stored.len()));
+    }
+    let mut out = vec![0; raw_len as usize];
+    coder::Contexts::default().decompress(stored, &mut out)?;
+    Ok(out)
+}

@@ -1,0 +1,131 @@
+//! One lane's bits as an unsigned integer, and the maps on it (format-spec.md section 10.3).
+
+/// An unsigned integer of a lane's width. Every map here is a bijection on its bits, so NaN
+/// payloads, -0.0 and subnormals are just bits.
+pub(crate) trait Word: bytemuck::Pod + Eq {
+    /// Bytes of the word.
+    const BYTES: usize;
+    /// All bits zero.
+    const ZERO: Self;
+
+    fn load(bytes: &[u8]) -> Self;
+    fn store(self, bytes: &mut [u8]);
+    /// Byte `index`, counted from the least significant.
+    fn byte(self, index: usize) -> u8;
+    /// `self` with `byte` at `index`, where it was zero.
+    fn with_byte(self, index: usize, byte: u8) -> Self;
+    fn rotate_left_1(self) -> Self;
+    fn rotate_right_1(self) -> Self;
+    fn xor(self, other: Self) -> Self;
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    /// Sign-magnitude bits to an integer of the same order as the floats.
+    fn to_order(self) -> Self;
+    fn from_order(self) -> Self;
+    /// Small differences of either sign to small integers.
+    fn zigzag(self) -> Self;
+    fn unzigzag(self) -> Self;
+}
+
+macro_rules! word {
+    ($unsigned:ty, $signed:ty) => {
+        impl Word for $unsigned {
+            const BYTES: usize = size_of::<$unsigned>();
+            const ZERO: Self = 0;
+
+            #[inline(always)]
+            fn load(bytes: &[u8]) -> Self {
+                let mut array = [0; size_of::<$unsigned>()];
+                array.copy_from_slice(bytes);
+                Self::from_le_bytes(array)
+            }
+            #[inline(always)]
+            fn store(self, bytes: &mut [u8]) {
+                bytes.copy_from_slice(&self.to_le_bytes());
+            }
+            #[inline(always)]
+            #[expect(clippy::cast_possible_truncation, reason = "takes the low byte on purpose")]
+            fn byte(self, index: usize) -> u8 {
+                (self >> (8 * index)) as u8
+            }
+            #[inline(always)]
+            fn with_byte(self, index: usize, byte: u8) -> Self {
+                self | Self::from(byte) << (8 * index)
+            }
+            #[inline(always)]
+            fn rotate_left_1(self) -> Self {
+                self.rotate_left(1)
+            }
+            #[inline(always)]
+            fn rotate_right_1(self) -> Self {
+                self.rotate_right(1)
+            }
+            #[inline(always)]
+            fn xor(self, other: Self) -> Self {
+                self ^ other
+            }
+            #[inline(always)]
+            fn add(self, other: Self) -> Self {
+                self.wrapping_add(other)
+            }
+            #[inline(always)]
+            fn sub(self, other: Self) -> Self {
+                self.wrapping_sub(other)
+            }
+            #[inline(always)]
+            fn to_order(self) -> Self {
+                let negative = (self.cast_signed() >> (Self::BITS - 1)).cast_unsigned();
+                self ^ (negative | 1 << (Self::BITS - 1))
+            }
+            #[inline(always)]
+            fn from_order(self) -> Self {
+                let negative = !(self.cast_signed() >> (Self::BITS - 1)).cast_unsigned();
+                self ^ (negative | 1 << (Self::BITS - 1))
+            }
+            #[inline(always)]
+            fn zigzag(self) -> Self {
+                self << 1 ^ (self.cast_signed() >> (Self::BITS - 1)).cast_unsigned()
+            }
+            #[inline(always)]
+            fn unzigzag(self) -> Self {
+                self >> 1 ^ (self & 1).wrapping_neg()
+            }
+        }
+    };
+}
+
+word!(u8, i8);
+word!(u16, i16);
+word!(u32, i32);
+word!(u64, i64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_bijections_on_all_16_bit_words() {
+        let mut seen = vec![false; 1 << 16];
+        for bits in 0..=u16::MAX {
+            assert_eq!(bits.to_order().from_order(), bits);
+            assert_eq!(bits.zigzag().unzigzag(), bits);
+            assert_eq!(bits.rotate_left_1().rotate_right_1(), bits);
+            assert!(!std::mem::replace(&mut seen[usize::from(bits.to_order())], true));
+        }
+    }
+
+    #[test]
+    fn order_follows_the_floats() {
+        let ascending = [f32::NEG_INFINITY, -1.5, -f32::MIN_POSITIVE, -0.0, 0.0, 1e-40, 2.0, f32::INFINITY];
+        for pair in ascending.windows(2) {
+            assert!(pair[0].to_bits().to_order() < pair[1].to_bits().to_order(), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn zigzag_makes_small_differences_small() {
+        for (d, z) in [(0i32, 0u32), (-1, 1), (1, 2), (-2, 3), (i32::MAX, u32::MAX - 1)] {
+            assert_eq!(d.cast_unsigned().zigzag(), z);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A checkpoint's manifest as a whole (format-spec.md section 11): sections to values.
+//!
+//! Compression of sections is the caller's: `format` holds no codec.
+
+use crate::error::{Error, Result};
+use crate::format::body::Body;
+use crate::format::placement::{self, PackHint, Placement, TensorStatistics};
+use crate::format::section::{self, Section};
+use crate::hash;
+use crate::id::CheckpointId;
+
+/// Everything a manifest says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// The hash of the body.
+    pub id: CheckpointId,
+    /// What the checkpoint holds.
+    pub body: Body,
+    /// Where, when and how it was saved.
+    pub placement: Placement,
+    /// The packs that a restore opens; empty if the section is missing.
+    pub packs: Vec<PackHint>,
+    /// In the order of the body's tensors; empty if the section is missing.
+    pub statistics: Vec<TensorStatistics>,
+}
+
+/// Compresses a section's bytes, or says that raw is better.
+pub type Compress<'f> = dyn Fn(&[u8]) -> Option<Vec<u8>> + 'f;
+/// Decompresses a zstd frame to exactly that many bytes.
+pub type Decompress<'f> = dyn Fn(&[u8], u32) -> Result<Vec<u8>> + 'f;
+
+impl Manifest {
+    /// Computes the id of a body and makes the manifest of it.
+    ///
+    /// # Errors
+    /// As [`Body::encode`].
+    pub fn new(
+        body: Body,
+        placement: Placement,
+        packs: Vec<PackHint>,
+        statistics: Vec<TensorStatistics>,
+    ) -> Result<Self> {
+        let id = hash::checkpoint_id(&body.encode()?);
+        Ok(Self { id, body, placement, packs, statistics })
+    }
+
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `Limit` if something does not fit the format.
+    pub fn encode(&self, compress: &Compress<'_>) -> Result<Vec<u8>> {
+        let mut kinds = vec![
+            (section::BODY, self.body.encode()?),
+            (section::PLACEMENT, self.placement.encode()?),
+            (section::PACKS, placement::encode_hints(&self.packs)?),
+        ];
+        if !self.statistics.is_empty() {
+            kinds.push((section::STATISTICS, placement::encode_statistics(&self.statistics)?));
+        }
+        let packed: Vec<Option<Vec<u8>>> = kinds.iter().map(|(_, raw)| compress(raw)).collect();
+        let mut sections = Vec::new();
+        for ((kind, raw), packed) in kinds.iter().zip(&packed) {
+            let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);
+            sections.push(match packed {
+                Some(stored) => Section { kind: *kind, coder: section::CODER_ZSTD, raw_len, stored },
+                None => Section { kind: *kind, coder: section::CODER_RAW, raw_len, stored: raw },
+            });
+        }
+        section::encode_file(&mut sections)
+    }
+
+    /// Reads a file's bytes; the id is computed, so the caller can hold it against the name.
+    ///
+    /// # Errors
+    /// `Corrupt`, `Unsupported` or `Limit`, by the rule that is broken.
+    pub fn decode(file: &[u8], decompress: &Decompress<'_>) -> Result<Self> {
+        let sections = section::decode_file(file)?;
+        let raw = |kind: u32| -> Result<Option<Vec<u8>>> {
+            let Some(s) = sections.iter().find(|s| s.kind == kind) else {
+                return Ok(None);
+            };
+            let raw = match s.coder {
+                section::CODER_RAW => s.stored.to_vec(),
+                section::CODER_ZSTD => decompress(s.stored, s.raw_len)?,
+                other => {
+                    return Err(Error::corrupt("section-coder", "a manifest section has an unknown coder")
+                        .differs("0 or 1", other));
+                }
+            };
+            if raw.len() != s.raw_len as usize {
+                return Err(Error::corrupt("section-length", "a manifest section has another length")
+                    .differs(s.raw_len, raw.len()));
+            }
+            Ok(Some(raw))
+        };
+        let missing = || Error::corrupt("section-missing", "a manifest lacks a section it must have");
+        let body_bytes = raw(section::BODY)?.ok_or_else(missing)?;
+        let placement = Placement::decode(&raw(section::PLACEMENT)?.ok_or_else(missing)?)?;
+        let body = Body::decode(&body_bytes)?;
+        let packs = raw(section::PACKS)?.map_or(Ok(vec![]), |b| placement::decode_hints(&b))?;
+        let statistics =
+            raw(section::STATISTICS)?.map_or(Ok(vec![]), |b| placement::decode_statistics(&b))?;
+        Ok(Self { id: hash::checkpoint_id(&body_bytes), body, placement, packs, statistics })
+    }
+}
