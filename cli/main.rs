@@ -1,1 +1,3 @@
+//! The `milepost` command.
+
 fn main() {}

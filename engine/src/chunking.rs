@@ -23,7 +23,11 @@ impl Cut {
     /// The number of chunks; none for an empty tensor.
     #[must_use]
     pub fn count(self) -> u64 {
-        if self.total == 0 { 0 } else { self.total.div_ceil(self.chunk) }
+        if self.total == 0 {
+            0
+        } else {
+            self.total.div_ceil(self.chunk)
+        }
     }
 
     /// The byte range of chunk `index`.
@@ -66,7 +70,10 @@ mod tests {
 
     #[test]
     fn overlapping_finds_exactly_the_chunks_that_share_a_byte() {
-        let cut = Cut { total: 23, chunk: 5 };
+        let cut = Cut {
+            total: 23,
+            chunk: 5,
+        };
         for start in 0..=23 {
             for end in start..=23 {
                 let expected: Vec<u64> = (0..cut.count())

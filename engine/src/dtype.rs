@@ -84,13 +84,17 @@ impl Dtype {
     /// # Errors
     /// `Unsupported` if no dtype of this version has that code.
     pub fn from_code(code: u8) -> Result<Self> {
-        Self::ALL.iter().copied().find(|d| d.code() == code).ok_or_else(|| {
-            Error::new(
-                crate::ErrorKind::Unsupported,
-                "dtype-code",
-                format!("dtype code {code} is not known to this version"),
-            )
-        })
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|d| d.code() == code)
+            .ok_or_else(|| {
+                Error::new(
+                    crate::ErrorKind::Unsupported,
+                    "dtype-code",
+                    format!("dtype code {code} is not known to this version"),
+                )
+            })
     }
 
     /// The dtype of a safetensors name.
@@ -104,13 +108,16 @@ impl Dtype {
     /// # Errors
     /// `InvalidInput` if the bits overflow or do not fill whole bytes.
     pub fn byte_len(self, elements: u64) -> Result<u64> {
-        let bits = elements.checked_mul(self.bits()).ok_or_else(|| {
-            Error::invalid("tensor-size", "the tensor's size overflows 64 bits")
-        })?;
+        let bits = elements
+            .checked_mul(self.bits())
+            .ok_or_else(|| Error::invalid("tensor-size", "the tensor's size overflows 64 bits"))?;
         if bits % 8 != 0 {
             return Err(Error::invalid(
                 "tensor-size",
-                format!("{elements} elements of {} do not fill whole bytes", self.name()),
+                format!(
+                    "{elements} elements of {} do not fill whole bytes",
+                    self.name()
+                ),
             ));
         }
         Ok(bits / 8)
@@ -126,9 +133,10 @@ pub fn elements(shape: &[u64]) -> Result<u64> {
     if shape.contains(&0) {
         return Ok(0);
     }
-    shape.iter().try_fold(1u64, |product, dim| product.checked_mul(*dim)).ok_or_else(|| {
-        Error::invalid("tensor-size", "the tensor's size overflows 64 bits")
-    })
+    shape
+        .iter()
+        .try_fold(1u64, |product, dim| product.checked_mul(*dim))
+        .ok_or_else(|| Error::invalid("tensor-size", "the tensor's size overflows 64 bits"))
 }
 
 #[cfg(test)]
@@ -141,7 +149,10 @@ mod tests {
             assert_eq!(Dtype::from_code(dtype.code()).unwrap(), *dtype);
             assert_eq!(Dtype::from_name(dtype.name()), Some(*dtype));
         }
-        assert_eq!(Dtype::from_code(0).unwrap_err().kind(), crate::ErrorKind::Unsupported);
+        assert_eq!(
+            Dtype::from_code(0).unwrap_err().kind(),
+            crate::ErrorKind::Unsupported
+        );
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Locked,
     /// The disk or the quota is full.
     NoSpace,
+    /// The caller asked to stop; nothing was changed.
+    Interrupted,
     /// The operating system refused; its own error is the source.
     Io,
 }
@@ -52,6 +54,7 @@ impl ErrorKind {
             Self::Conflict => "conflict",
             Self::Locked => "locked",
             Self::NoSpace => "no-space",
+            Self::Interrupted => "interrupted",
             Self::Io => "io",
         }
     }
@@ -75,11 +78,7 @@ struct Inner {
 
 impl Error {
     /// A new error; `code` is its stable name, `message` a sentence without a full stop.
-    pub fn new(
-        kind: ErrorKind,
-        code: &'static str,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
             code,

@@ -5,6 +5,7 @@
 //! the cost of restoring any checkpoint is bounded. The bytes on disk are described in
 //! `format-spec.md`, the map of this crate in `ARCHITECTURE.md`.
 
+pub mod chain;
 pub mod chunking;
 pub mod codec;
 pub mod dtype;
@@ -12,7 +13,20 @@ mod error;
 pub mod format;
 pub mod hash;
 mod id;
+mod progress;
+pub mod restore;
+mod revision;
+pub mod save;
+pub mod store;
 
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result};
+pub use format::placement::Durability;
+pub use format::store_file::{Level, StoreSettings};
 pub use id::{CheckpointId, ChunkId, PackId};
+pub use progress::{Observer, Unobserved};
+pub use restore::{Checkpoint, Output, Selection};
+pub use save::{ByteSource, Draft, Full, SaveOptions, SaveReport};
+pub use store::history::{Damaged, Listing, Place, Summary};
+pub use store::real_disk::{ReaderMode, RealDisk};
+pub use store::{DiskUsage, Store, StoreOptions};

@@ -49,12 +49,22 @@ fn stream_bits(histogram: &Histogram) -> f32 {
         return 8.0;
     }
     // Huffman codes waste a little against the entropy; runs waste more of very little.
-    let overhead = if histogram.peak() > RUNS_PEAK { 1.1 } else { 1.005 };
+    let overhead = if histogram.peak() > RUNS_PEAK {
+        1.1
+    } else {
+        1.005
+    };
     (entropy * overhead).min(8.0)
 }
 
 /// How to code each plane.
-pub(crate) fn stream_plans(lane: Lane, transform: Transform, raw: &[u8], base: &[u8], level: Level) -> Vec<StreamPlan> {
+pub(crate) fn stream_plans(
+    lane: Lane,
+    transform: Transform,
+    raw: &[u8],
+    base: &[u8],
+    level: Level,
+) -> Vec<StreamPlan> {
     let plan = |histogram: &Histogram| {
         if histogram.entropy() > INCOMPRESSIBLE_BITS && level != Level::Archive {
             return StreamPlan::Raw;
@@ -69,18 +79,26 @@ pub(crate) fn stream_plans(lane: Lane, transform: Transform, raw: &[u8], base: &
         }
         StreamPlan::Zstd(ZstdMode::Huffman)
     };
-    histogram::sample(lane.width, transform, raw, base).iter().map(plan).collect()
+    histogram::sample(lane.width, transform, raw, base)
+        .iter()
+        .map(plan)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const F32: Lane = Lane { width: 4, float: true };
+    const F32: Lane = Lane {
+        width: 4,
+        float: true,
+    };
 
     fn floats(scale: f32, shift: f32) -> Vec<u8> {
         let value = |i: u16| (f32::from(i) * 0.37).sin() * scale + shift;
-        (0..20_000u16).flat_map(|i| value(i).to_le_bytes()).collect()
+        (0..20_000u16)
+            .flat_map(|i| value(i).to_le_bytes())
+            .collect()
     }
 
     #[test]
@@ -96,7 +114,11 @@ mod tests {
     fn noise_is_planned_raw_and_sparse_as_runs() {
         let raw = floats(1.0, 0.0);
         let plans = stream_plans(F32, Transform::Rotate, &raw, &[], Level::Fast);
-        assert_eq!(plans.first(), Some(&StreamPlan::Raw), "the low mantissa byte is noise");
+        assert_eq!(
+            plans.first(),
+            Some(&StreamPlan::Raw),
+            "the low mantissa byte is noise"
+        );
         let mut changed = raw.clone();
         changed[400] ^= 1;
         let plans = stream_plans(F32, Transform::FloatSubtract, &changed, &raw, Level::Fast);

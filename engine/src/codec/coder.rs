@@ -45,10 +45,17 @@ impl Coder {
     /// # Errors
     /// `Unsupported` if this version knows none of that code.
     pub fn from_code(code: u8) -> Result<Self> {
-        Self::ALL.into_iter().find(|c| c.code() == code).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "coder", format!("stream coder {code} is not known"))
+        Self::ALL
+            .into_iter()
+            .find(|c| c.code() == code)
+            .ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Unsupported,
+                    "coder",
+                    format!("stream coder {code} is not known"),
+                )
                 .hint("upgrade milepost")
-        })
+            })
     }
 }
 
@@ -108,7 +115,10 @@ impl Contexts {
     /// Decodes exactly one frame into exactly `out`.
     pub(crate) fn decompress(&mut self, frame: &[u8], out: &mut [u8]) -> Result<()> {
         let bad = |what: &str| {
-            Error::corrupt("zstd-frame", format!("a zstd frame cannot be decoded: {what}"))
+            Error::corrupt(
+                "zstd-frame",
+                format!("a zstd frame cannot be decoded: {what}"),
+            )
         };
         let frame_len = zstd_safe::find_frame_compressed_size(frame)
             .map_err(|code| bad(zstd_safe::get_error_name(code)))?;
@@ -131,7 +141,11 @@ impl Contexts {
 
 fn encoder_failed(code: usize) -> Error {
     let reason = zstd_safe::get_error_name(code);
-    Error::new(ErrorKind::Io, "zstd-encoder", format!("the zstd encoder failed: {reason}"))
+    Error::new(
+        ErrorKind::Io,
+        "zstd-encoder",
+        format!("the zstd encoder failed: {reason}"),
+    )
 }
 
 fn literals_only() -> Result<CCtx<'static>> {
@@ -144,7 +158,9 @@ fn literals_only() -> Result<CCtx<'static>> {
 
 fn at_level(level: i32) -> Result<CCtx<'static>> {
     let mut context = CCtx::try_create().ok_or_else(|| encoder_failed(0))?;
-    context.set_parameter(CParameter::CompressionLevel(level)).map_err(encoder_failed)?;
+    context
+        .set_parameter(CParameter::CompressionLevel(level))
+        .map_err(encoder_failed)?;
     Ok(context)
 }
 
@@ -159,13 +175,20 @@ fn decoder() -> Result<DCtx<'static>> {
 /// Fills `out` with the repeated pattern.
 pub(crate) fn fill_constant(pattern: &[u8], out: &mut [u8]) -> Result<()> {
     if pattern.is_empty() || pattern.len() > PATTERN_LEN_MAX || out.len() % pattern.len() != 0 {
-        return Err(Error::corrupt("constant-pattern", "a constant stream's pattern has a bad length")
-            .differs("a divisor of the stream's length, at most 16", pattern.len()));
+        return Err(Error::corrupt(
+            "constant-pattern",
+            "a constant stream's pattern has a bad length",
+        )
+        .differs(
+            "a divisor of the stream's length, at most 16",
+            pattern.len(),
+        ));
     }
     if let [byte] = pattern {
         out.fill(*byte);
     } else {
-        out.chunks_exact_mut(pattern.len()).for_each(|piece| piece.copy_from_slice(pattern));
+        out.chunks_exact_mut(pattern.len())
+            .for_each(|piece| piece.copy_from_slice(pattern));
     }
     Ok(())
 }
@@ -176,16 +199,30 @@ mod tests {
 
     #[test]
     fn both_modes_round_trip_and_refuse_other_lengths() {
-        let raw: Vec<u8> = (0..5000u32).map(|i| u8::try_from(i * i % 37).unwrap()).collect();
+        let raw: Vec<u8> = (0..5000u32)
+            .map(|i| u8::try_from(i * i % 37).unwrap())
+            .collect();
         let mut contexts = Contexts::default();
         for mode in [ZstdMode::Huffman, ZstdMode::Level(1)] {
             let mut frame = Vec::new();
-            assert!(contexts.compress(mode, &raw, raw.len(), &mut frame).unwrap());
+            assert!(
+                contexts
+                    .compress(mode, &raw, raw.len(), &mut frame)
+                    .unwrap()
+            );
             let mut out = vec![0; raw.len()];
             contexts.decompress(&frame, &mut out).unwrap();
             assert_eq!(out, raw);
-            assert!(contexts.decompress(&frame, &mut vec![0; raw.len() + 1]).is_err());
-            assert!(contexts.decompress(&frame, &mut vec![0; raw.len() - 1]).is_err());
+            assert!(
+                contexts
+                    .decompress(&frame, &mut vec![0; raw.len() + 1])
+                    .is_err()
+            );
+            assert!(
+                contexts
+                    .decompress(&frame, &mut vec![0; raw.len() - 1])
+                    .is_err()
+            );
             frame.push(0);
             assert!(contexts.decompress(&frame, &mut out).is_err());
         }
@@ -197,14 +234,18 @@ mod tests {
         let mut state = 1u64;
         let raw: Vec<u8> = (0..65_536)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 u8::try_from(100 + (state >> 40).count_ones()).unwrap()
             })
             .collect();
         let mut contexts = Contexts::default();
         let mut len = |mode| {
             let mut frame = Vec::new();
-            contexts.compress(mode, &raw, raw.len(), &mut frame).unwrap();
+            contexts
+                .compress(mode, &raw, raw.len(), &mut frame)
+                .unwrap();
             frame.len()
         };
         assert!(len(ZstdMode::Huffman) < len(ZstdMode::Level(1)));

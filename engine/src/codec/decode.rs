@@ -11,7 +11,12 @@ use crate::format::record::{self, RecordHead, StreamEntry};
 /// # Errors
 /// `Corrupt` if the record breaks a rule of its encoding, `Unsupported` if an encoding is not
 /// known to this version. `out` is then of no meaning.
-pub fn decode(record: &[u8], inputs: &[&[u8]], out: &mut [u8], workspace: &mut Workspace) -> Result<()> {
+pub fn decode(
+    record: &[u8],
+    inputs: &[&[u8]],
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
     let head = record::decode_head(record)?;
     let plan = DecodePlan::new(&head, inputs, out.len())?;
     match plan.layout {
@@ -36,11 +41,15 @@ pub fn borrow_raw(record: &[u8]) -> Result<Option<&[u8]>> {
         && head.transform == Transform::Identity.code()
         && head.layout == Layout::Whole.code()
         && head.inputs == 0;
-    let [stream] = head.streams.as_slice() else { return Ok(None) };
+    let [stream] = head.streams.as_slice() else {
+        return Ok(None);
+    };
     if !plain || stream.coder != Coder::Raw.code() {
         return Ok(None);
     }
-    Ok(record.get(stream.stored.clone()).filter(|raw| raw.len() == head.raw_len as usize))
+    Ok(record
+        .get(stream.stored.clone())
+        .filter(|raw| raw.len() == head.raw_len as usize))
 }
 
 /// What a head asks for, with every rule checked that needs no stream.
@@ -54,8 +63,12 @@ struct DecodePlan<'a> {
 impl<'a> DecodePlan<'a> {
     fn new(head: &RecordHead<'_>, inputs: &[&'a [u8]], out_len: usize) -> Result<Self> {
         let unknown = |what: &str, code: u8| {
-            Error::new(ErrorKind::Unsupported, "encoding", format!("{what} {code} is not known"))
-                .hint("upgrade milepost")
+            Error::new(
+                ErrorKind::Unsupported,
+                "encoding",
+                format!("{what} {code} is not known"),
+            )
+            .hint("upgrade milepost")
         };
         let predictor = Predictor::ALL
             .into_iter()
@@ -71,39 +84,78 @@ impl<'a> DecodePlan<'a> {
             .ok_or_else(|| unknown("layout", head.layout))?;
         let width = usize::from(head.lane_width);
         let rules = [
-            ("the record is of another length", head.raw_len as usize == out_len),
-            ("the lane width is not 1, 2, 4 or 8", matches!(width, 1 | 2 | 4 | 8)),
-            ("lanes do not fill the chunk", width != 0 && out_len % width == 0),
-            ("the number of inputs is wrong", usize::from(head.inputs) == inputs.len()),
-            ("the predictor takes another number of inputs", predictor.inputs() == inputs.len()),
-            ("the transform does not fit the predictor", transform.needs_base() == (predictor == Predictor::Base)),
-            ("an input is of another length", inputs.iter().all(|i| i.len() == out_len)),
-            ("there are parameters that nothing takes", head.params.is_empty()),
+            (
+                "the record is of another length",
+                head.raw_len as usize == out_len,
+            ),
+            (
+                "the lane width is not 1, 2, 4 or 8",
+                matches!(width, 1 | 2 | 4 | 8),
+            ),
+            (
+                "lanes do not fill the chunk",
+                width != 0 && out_len % width == 0,
+            ),
+            (
+                "the number of inputs is wrong",
+                usize::from(head.inputs) == inputs.len(),
+            ),
+            (
+                "the predictor takes another number of inputs",
+                predictor.inputs() == inputs.len(),
+            ),
+            (
+                "the transform does not fit the predictor",
+                transform.needs_base() == (predictor == Predictor::Base),
+            ),
+            (
+                "an input is of another length",
+                inputs.iter().all(|i| i.len() == out_len),
+            ),
+            (
+                "there are parameters that nothing takes",
+                head.params.is_empty(),
+            ),
         ];
         if let Some((broken, _)) = rules.into_iter().find(|(_, holds)| !holds) {
-            return Err(Error::corrupt("record-rule", format!("a record cannot be decoded: {broken}")));
+            return Err(Error::corrupt(
+                "record-rule",
+                format!("a record cannot be decoded: {broken}"),
+            ));
         }
-        Ok(Self { transform, layout, base: inputs.first().copied().unwrap_or_default() })
+        Ok(Self {
+            transform,
+            layout,
+            base: inputs.first().copied().unwrap_or_default(),
+        })
     }
 }
 
 fn stream_count(expected: usize, found: usize) -> Error {
-    Error::corrupt("record-streams", "a record has a wrong number of streams").differs(expected, found)
+    Error::corrupt("record-streams", "a record has a wrong number of streams")
+        .differs(expected, found)
 }
 
 fn stored<'r>(record: &'r [u8], stream: &StreamEntry) -> &'r [u8] {
     record.get(stream.stored.clone()).unwrap_or_default()
 }
 
-fn decode_stream(record: &[u8], stream: &StreamEntry, out: &mut [u8], contexts: &mut Contexts) -> Result<()> {
+fn decode_stream(
+    record: &[u8],
+    stream: &StreamEntry,
+    out: &mut [u8],
+    contexts: &mut Contexts,
+) -> Result<()> {
     let bytes = stored(record, stream);
     match Coder::from_code(stream.coder)? {
         Coder::Raw if bytes.len() == out.len() => {
             out.copy_from_slice(bytes);
             Ok(())
         }
-        Coder::Raw => Err(Error::corrupt("raw-stream", "a raw stream is of another length")
-            .differs(out.len(), bytes.len())),
+        Coder::Raw => Err(
+            Error::corrupt("raw-stream", "a raw stream is of another length")
+                .differs(out.len(), bytes.len()),
+        ),
         Coder::Constant => fill_constant(bytes, out),
         Coder::Zstd => contexts.decompress(bytes, out),
     }
@@ -130,7 +182,10 @@ fn undo_words<W: crate::codec::word::Word>(plan: DecodePlan<'_>, out: &mut [u8])
         }
         return;
     }
-    for (x, b) in out.chunks_exact_mut(W::BYTES).zip(plan.base.chunks_exact(W::BYTES)) {
+    for (x, b) in out
+        .chunks_exact_mut(W::BYTES)
+        .zip(plan.base.chunks_exact(W::BYTES))
+    {
         plan.transform.inverse(W::load(x), W::load(b)).store(x);
     }
 }

@@ -61,15 +61,27 @@ pub fn estimate(raw: &[u8], base: &[u8], lane: Lane) -> Estimate {
 fn to_estimate(raw: &[u8], lane: Lane, (transform, bits): (Transform, f32)) -> Estimate {
     let head = RECORD_FIXED_LEN + lane.width * STREAM_HEAD_LEN;
     let bytes = ((raw.len() / lane.width) as f32 * bits / 8.0) as usize;
-    Estimate { transform, stored_len: head + bytes }
+    Estimate {
+        transform,
+        stored_len: head + bytes,
+    }
 }
 
 /// Appends a record of `raw` that needs no input.
 ///
 /// # Errors
 /// Only if the encoder runs out of memory.
-pub fn encode_alone(raw: &[u8], lane: Lane, level: Level, workspace: &mut Workspace, out: &mut Vec<u8>) -> Result<Encoding> {
-    let transform = choose::candidates(lane, false).first().copied().unwrap_or(Transform::Identity);
+pub fn encode_alone(
+    raw: &[u8],
+    lane: Lane,
+    level: Level,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let transform = choose::candidates(lane, false)
+        .first()
+        .copied()
+        .unwrap_or(Transform::Identity);
     encode(raw, None, lane, transform, level, workspace, out)
 }
 
@@ -92,10 +104,16 @@ pub fn encode(
         return whole(raw, lane, Coder::Constant, pattern, out);
     }
     let start = out.len();
-    let base = if transform.needs_base() { base.unwrap_or_default() } else { &[] };
+    let base = if transform.needs_base() {
+        base.unwrap_or_default()
+    } else {
+        &[]
+    };
     let mut best = encode_planes(raw, base, lane, transform, level, workspace, out)?;
     if !lane.float && !transform.needs_base() {
-        best = shorter_of(best, start, out, |out| encode_matches(raw, lane, level, workspace, out))?;
+        best = shorter_of(best, start, out, |out| {
+            encode_matches(raw, lane, level, workspace, out)
+        })?;
     }
     if out.len() - start >= max_encoded_len(raw.len()) {
         out.truncate(start);
@@ -130,7 +148,11 @@ fn constant_pattern(raw: &[u8], width: usize) -> Option<&[u8]> {
 }
 
 fn head_of<'a>(raw: &[u8], lane: Lane, transform: Transform, layout: Layout) -> RecordHead<'a> {
-    let predictor = if transform.needs_base() { Predictor::Base } else { Predictor::None };
+    let predictor = if transform.needs_base() {
+        Predictor::Base
+    } else {
+        Predictor::None
+    };
     RecordHead {
         predictor: predictor.code(),
         transform: transform.code(),
@@ -143,29 +165,53 @@ fn head_of<'a>(raw: &[u8], lane: Lane, transform: Transform, layout: Layout) -> 
     }
 }
 
-fn whole(raw: &[u8], lane: Lane, coder: Coder, stored: &[u8], out: &mut Vec<u8>) -> Result<Encoding> {
+fn whole(
+    raw: &[u8],
+    lane: Lane,
+    coder: Coder,
+    stored: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
     let head = head_of(raw, lane, Transform::Identity, Layout::Whole);
     encode_head(out, &head, std::iter::once((coder.code(), stored.len())))?;
     out.extend_from_slice(stored);
-    Ok(Encoding { uses_base: false, zstd_len: 0, layout: Layout::Whole })
+    Ok(Encoding {
+        uses_base: false,
+        zstd_len: 0,
+        layout: Layout::Whole,
+    })
 }
 
 /// One zstd frame over the bytes as they are: integers and text, where matches pay.
-fn encode_matches(raw: &[u8], lane: Lane, level: Level, workspace: &mut Workspace, out: &mut Vec<u8>) -> Result<Encoding> {
+fn encode_matches(
+    raw: &[u8],
+    lane: Lane,
+    level: Level,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
     let level = match level {
         Level::Fast => 1,
         Level::Balanced => 9,
         Level::Archive => 19,
     };
     workspace.streams.clear();
-    let coded = workspace.contexts.compress(ZstdMode::Level(level), raw, raw.len(), &mut workspace.streams)?;
+    let coded = workspace.contexts.compress(
+        ZstdMode::Level(level),
+        raw,
+        raw.len(),
+        &mut workspace.streams,
+    )?;
     if !coded {
         return whole(raw, lane, Coder::Raw, raw, out);
     }
     let streams = std::mem::take(&mut workspace.streams);
     let encoding = whole(raw, lane, Coder::Zstd, &streams, out)?;
     workspace.streams = streams;
-    Ok(Encoding { zstd_len: raw.len(), ..encoding })
+    Ok(Encoding {
+        zstd_len: raw.len(),
+        ..encoding
+    })
 }
 
 fn encode_planes(
@@ -178,7 +224,11 @@ fn encode_planes(
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let plans = choose::stream_plans(lane, transform, raw, base, level);
-    let Workspace { planes, streams, contexts } = workspace;
+    let Workspace {
+        planes,
+        streams,
+        contexts,
+    } = workspace;
     planes.resize(raw.len(), 0);
     match lane.width {
         1 => planes::split::<u8>(transform, raw, base, planes),
@@ -206,14 +256,25 @@ fn encode_planes(
     }
     let head = head_of(raw, lane, transform, Layout::Planes);
     let stored = |(coder, range, plane): &(Coder, std::ops::Range<usize>, &[u8])| {
-        (coder.code(), if *coder == Coder::Raw { plane.len() } else { range.len() })
+        (
+            coder.code(),
+            if *coder == Coder::Raw {
+                plane.len()
+            } else {
+                range.len()
+            },
+        )
     };
     encode_head(out, &head, coded.iter().map(stored))?;
     for (coder, range, plane) in coded {
         let stored = streams.get(range).unwrap_or_default();
         out.extend_from_slice(if coder == Coder::Raw { plane } else { stored });
     }
-    Ok(Encoding { uses_base: transform.needs_base(), zstd_len, layout: Layout::Planes })
+    Ok(Encoding {
+        uses_base: transform.needs_base(),
+        zstd_len,
+        layout: Layout::Planes,
+    })
 }
 
 /// Appends the plane's zstd frame if the plan and the result say so.
@@ -225,7 +286,9 @@ fn code_plane(
     contexts: &mut crate::codec::coder::Contexts,
     streams: &mut Vec<u8>,
 ) -> Result<bool> {
-    let StreamPlan::Zstd(mode) = plan else { return Ok(false) };
+    let StreamPlan::Zstd(mode) = plan else {
+        return Ok(false);
+    };
     let start = streams.len();
     let mut kept = contexts.compress(mode, plane, at_most, streams)?;
     if level == Level::Fast {
@@ -251,12 +314,33 @@ mod tests {
     use super::*;
     use crate::codec::{borrow_raw, decode};
 
-    fn check(raw: &[u8], base: Option<&[u8]>, lane: Lane, transform: Transform) -> (Encoding, usize) {
+    fn check(
+        raw: &[u8],
+        base: Option<&[u8]>,
+        lane: Lane,
+        transform: Transform,
+    ) -> (Encoding, usize) {
         let mut workspace = Workspace::default();
-        let mut shortest = (Encoding { uses_base: false, zstd_len: 0, layout: Layout::Whole }, usize::MAX);
+        let mut shortest = (
+            Encoding {
+                uses_base: false,
+                zstd_len: 0,
+                layout: Layout::Whole,
+            },
+            usize::MAX,
+        );
         for level in Level::ALL {
             let mut record = vec![0xaa; 3];
-            let encoding = encode(raw, base, lane, transform, level, &mut workspace, &mut record).unwrap();
+            let encoding = encode(
+                raw,
+                base,
+                lane,
+                transform,
+                level,
+                &mut workspace,
+                &mut record,
+            )
+            .unwrap();
             let record = &record[3..];
             assert!(record.len() <= max_encoded_len(raw.len()));
             let inputs: Vec<&[u8]> = base.filter(|_| encoding.uses_base).into_iter().collect();
@@ -278,7 +362,9 @@ mod tests {
                     let mut state = seed;
                     (0..lanes * width)
                         .map(|_| {
-                            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+                            state = state
+                                .wrapping_mul(6_364_136_223_846_793_005)
+                                .wrapping_add(99);
                             (state >> 59).to_le_bytes()[0]
                         })
                         .collect()
@@ -286,7 +372,12 @@ mod tests {
                 let (raw, base) = (bytes(1), bytes(7));
                 for float in [false, true] {
                     for transform in Transform::ALL {
-                        check(&raw, transform.needs_base().then_some(&base[..]), Lane { width, float }, transform);
+                        check(
+                            &raw,
+                            transform.needs_base().then_some(&base[..]),
+                            Lane { width, float },
+                            transform,
+                        );
                     }
                 }
             }
@@ -295,8 +386,13 @@ mod tests {
 
     #[test]
     fn a_constant_chunk_takes_a_lane_and_a_head() {
-        let raw: Vec<u8> = std::iter::repeat_n(1.5f32.to_le_bytes(), 5000).flatten().collect();
-        let lane = Lane { width: 4, float: true };
+        let raw: Vec<u8> = std::iter::repeat_n(1.5f32.to_le_bytes(), 5000)
+            .flatten()
+            .collect();
+        let lane = Lane {
+            width: 4,
+            float: true,
+        };
         let (_, len) = check(&raw, None, lane, Transform::Rotate);
         assert_eq!(len, RECORD_FIXED_LEN + STREAM_HEAD_LEN + 4);
     }
@@ -306,23 +402,40 @@ mod tests {
         let mut state = 5u64;
         let raw: Vec<u8> = (0..65_536)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (state >> 56).to_le_bytes()[0]
             })
             .collect();
         let mut record = Vec::new();
-        let lane = Lane { width: 1, float: false };
-        encode_alone(&raw, lane, Level::Fast, &mut Workspace::default(), &mut record).unwrap();
+        let lane = Lane {
+            width: 1,
+            float: false,
+        };
+        encode_alone(
+            &raw,
+            lane,
+            Level::Fast,
+            &mut Workspace::default(),
+            &mut record,
+        )
+        .unwrap();
         assert_eq!(borrow_raw(&record).unwrap().unwrap(), raw);
         assert_eq!(record.len(), max_encoded_len(raw.len()));
     }
 
     #[test]
     fn a_tiny_change_costs_next_to_nothing() {
-        let base: Vec<u8> = (0..65_536u32).flat_map(|i| (f32::from_bits(0x3f00_0000 + i * 77)).to_le_bytes()).collect();
+        let base: Vec<u8> = (0..65_536u32)
+            .flat_map(|i| (f32::from_bits(0x3f00_0000 + i * 77)).to_le_bytes())
+            .collect();
         let mut raw = base.clone();
         raw[1000] ^= 3;
-        let lane = Lane { width: 4, float: true };
+        let lane = Lane {
+            width: 4,
+            float: true,
+        };
         let (encoding, len) = check(&raw, Some(&base), lane, Transform::FloatSubtract);
         assert!(encoding.uses_base && len < 200, "{len}");
     }

@@ -13,7 +13,13 @@ const SAMPLE_RUNS: usize = 8;
 
 /// `n * log2(n)` for every count that a sample can hold.
 static COUNT_LOG: LazyLock<Vec<f32>> = LazyLock::new(|| {
-    let n_log_n = |n: u16| if n == 0 { 0.0 } else { f32::from(n) * f32::from(n).log2() };
+    let n_log_n = |n: u16| {
+        if n == 0 {
+            0.0
+        } else {
+            f32::from(n) * f32::from(n).log2()
+        }
+    };
     (0..=4096u16).map(n_log_n).collect()
 });
 
@@ -48,7 +54,12 @@ impl Histogram {
 }
 
 /// The histograms of every plane of the residuals, from a sample of the lanes.
-pub(crate) fn sample(width: usize, transform: Transform, raw: &[u8], base: &[u8]) -> Vec<Histogram> {
+pub(crate) fn sample(
+    width: usize,
+    transform: Transform,
+    raw: &[u8],
+    base: &[u8],
+) -> Vec<Histogram> {
     match width {
         1 => sample_words::<u8>(transform, raw, base),
         2 => sample_words::<u16>(transform, raw, base),
@@ -59,9 +70,23 @@ pub(crate) fn sample(width: usize, transform: Transform, raw: &[u8], base: &[u8]
 
 fn sample_words<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Vec<Histogram> {
     let lanes = raw.len() / W::BYTES;
-    let mut histograms = vec![Histogram { counts: [0; 256], total: 0 }; W::BYTES];
-    let run = if lanes <= SAMPLE_LANES { lanes } else { SAMPLE_LANES / SAMPLE_RUNS };
-    let runs = if lanes <= SAMPLE_LANES { 1 } else { SAMPLE_RUNS };
+    let mut histograms = vec![
+        Histogram {
+            counts: [0; 256],
+            total: 0
+        };
+        W::BYTES
+    ];
+    let run = if lanes <= SAMPLE_LANES {
+        lanes
+    } else {
+        SAMPLE_LANES / SAMPLE_RUNS
+    };
+    let runs = if lanes <= SAMPLE_LANES {
+        1
+    } else {
+        SAMPLE_RUNS
+    };
     let mut words = [W::ZERO; SAMPLE_LANES];
     for index in 0..runs {
         let start = (lanes - run) * index / runs.max(2).saturating_sub(1).max(1) * W::BYTES;
@@ -90,7 +115,9 @@ mod tests {
         let mut state = 9u64;
         let noise: Vec<u8> = (0..262_144)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 (state >> 56).to_le_bytes()[0]
             })
             .collect();

@@ -3,8 +3,8 @@
 //! Knows no file, id, tensor name or chain. A record is decoded as
 //! `value = combine(predict(inputs), residual)`; each part has a registry of codes.
 
-pub mod coder;
 mod choose;
+pub mod coder;
 mod decode;
 mod encode;
 mod histogram;
@@ -13,7 +13,9 @@ pub mod transform;
 mod word;
 
 pub use decode::{borrow_raw, decode};
-pub use encode::{Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len};
+pub use encode::{
+    Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len,
+};
 
 use crate::error::Result;
 
@@ -90,6 +92,17 @@ impl Layout {
     }
 }
 
+/// How many lanes of two slices of the same length differ.
+#[must_use]
+pub fn changed_lanes(a: &[u8], b: &[u8], lane: crate::dtype::Lane) -> u64 {
+    match lane.width {
+        1 => planes::changed::<u8>(a, b),
+        2 => planes::changed::<u16>(a, b),
+        4 => planes::changed::<u32>(a, b),
+        _ => planes::changed::<u64>(a, b),
+    }
+}
+
 /// One thread's scratch memory: planes of a chunk and zstd contexts, grown once and kept.
 #[derive(Default)]
 pub struct Workspace {
@@ -117,8 +130,11 @@ pub fn decompress_section(stored: &[u8], raw_len: u32) -> Result<Vec<u8>> {
     // A zstd block of 128 KiB takes at least 4 bytes: no frame expands further than this.
     let possible = (stored.len() as u64).saturating_mul(32 << 10) >= u64::from(raw_len);
     if !possible {
-        return Err(crate::Error::corrupt("section-length", "a section is too short for its length")
-            .differs(raw_len, stored.len()));
+        return Err(crate::Error::corrupt(
+            "section-length",
+            "a section is too short for its length",
+        )
+        .differs(raw_len, stored.len()));
     }
     let mut out = vec![0; raw_len as usize];
     coder::Contexts::default().decompress(stored, &mut out)?;

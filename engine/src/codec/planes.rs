@@ -13,12 +13,30 @@ const BLOCK: usize = 1024;
 macro_rules! with_fixed_transform {
     ($transform:expr, $fixed:ident => $body:expr) => {
         match $transform {
-            Transform::Identity => { const $fixed: Transform = Transform::Identity; $body }
-            Transform::Rotate => { const $fixed: Transform = Transform::Rotate; $body }
-            Transform::FloatSubtract => { const $fixed: Transform = Transform::FloatSubtract; $body }
-            Transform::IntSubtract => { const $fixed: Transform = Transform::IntSubtract; $body }
-            Transform::Xor => { const $fixed: Transform = Transform::Xor; $body }
-            Transform::RotatedXor => { const $fixed: Transform = Transform::RotatedXor; $body }
+            Transform::Identity => {
+                const $fixed: Transform = Transform::Identity;
+                $body
+            }
+            Transform::Rotate => {
+                const $fixed: Transform = Transform::Rotate;
+                $body
+            }
+            Transform::FloatSubtract => {
+                const $fixed: Transform = Transform::FloatSubtract;
+                $body
+            }
+            Transform::IntSubtract => {
+                const $fixed: Transform = Transform::IntSubtract;
+                $body
+            }
+            Transform::Xor => {
+                const $fixed: Transform = Transform::Xor;
+                $body
+            }
+            Transform::RotatedXor => {
+                const $fixed: Transform = Transform::RotatedXor;
+                $body
+            }
         }
     };
 }
@@ -39,6 +57,14 @@ pub(crate) fn residuals<W: Word>(transform: Transform, raw: &[u8], base: &[u8], 
     });
 }
 
+/// How many lanes differ.
+pub(crate) fn changed<W: Word>(a: &[u8], b: &[u8]) -> u64 {
+    let lanes = a.chunks_exact(W::BYTES).zip(b.chunks_exact(W::BYTES));
+    lanes
+        .map(|(a, b)| u64::from(W::load(a) != W::load(b)))
+        .sum()
+}
+
 /// Splits the residuals of `raw` into `W::BYTES` planes, laid one after the other in `planes`.
 pub(crate) fn split<W: Word>(transform: Transform, raw: &[u8], base: &[u8], planes: &mut [u8]) {
     let lanes = raw.len() / W::BYTES;
@@ -46,7 +72,9 @@ pub(crate) fn split<W: Word>(transform: Transform, raw: &[u8], base: &[u8], plan
     let mut done = 0;
     for block in raw.chunks(BLOCK * W::BYTES) {
         let count = block.len() / W::BYTES;
-        let base_block = base.get(done * W::BYTES..done * W::BYTES + block.len()).unwrap_or_default();
+        let base_block = base
+            .get(done * W::BYTES..done * W::BYTES + block.len())
+            .unwrap_or_default();
         let (words, _) = words.split_at_mut(count);
         residuals(transform, block, base_block, words);
         for (index, plane) in planes.chunks_exact_mut(lanes).enumerate() {
@@ -65,7 +93,9 @@ pub(crate) fn merge<W: Word>(transform: Transform, planes: &[&[u8]], base: &[u8]
     let mut done = 0;
     for block in out.chunks_mut(BLOCK * W::BYTES) {
         let count = block.len() / W::BYTES;
-        let base_block = base.get(done * W::BYTES..done * W::BYTES + block.len()).unwrap_or_default();
+        let base_block = base
+            .get(done * W::BYTES..done * W::BYTES + block.len())
+            .unwrap_or_default();
         let (words, _) = words.split_at_mut(count);
         gather(planes, done, words);
         with_fixed_transform!(transform, FIXED => {
@@ -101,11 +131,17 @@ mod tests {
 
     fn round_trip<W: Word>(lanes: usize) {
         let bytes = |seed: usize| -> Vec<u8> {
-            (0..lanes * W::BYTES).map(|i| u8::try_from((i * 31 + seed * 7 + i / 5) % 256).unwrap()).collect()
+            (0..lanes * W::BYTES)
+                .map(|i| u8::try_from((i * 31 + seed * 7 + i / 5) % 256).unwrap())
+                .collect()
         };
         let (raw, base) = (bytes(1), bytes(2));
         for transform in Transform::ALL {
-            let base = if transform.needs_base() { &base[..] } else { &[] };
+            let base = if transform.needs_base() {
+                &base[..]
+            } else {
+                &[]
+            };
             let mut planes = vec![0; raw.len()];
             split::<W>(transform, &raw, base, &mut planes);
             let planes: Vec<&[u8]> = planes.chunks_exact(lanes).collect();

@@ -98,7 +98,11 @@ mod tests {
         for transform in Transform::ALL {
             for x in 0..=u8::MAX {
                 for b in 0..=u8::MAX {
-                    assert_eq!(transform.inverse(transform.forward(x, b), b), x, "{transform:?}");
+                    assert_eq!(
+                        transform.inverse(transform.forward(x, b), b),
+                        x,
+                        "{transform:?}"
+                    );
                 }
             }
         }

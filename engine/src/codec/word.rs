@@ -44,7 +44,10 @@ macro_rules! word {
                 bytes.copy_from_slice(&self.to_le_bytes());
             }
             #[inline(always)]
-            #[expect(clippy::cast_possible_truncation, reason = "takes the low byte on purpose")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "takes the low byte on purpose"
+            )]
             fn byte(self, index: usize) -> u8 {
                 (self >> (8 * index)) as u8
             }
@@ -110,21 +113,42 @@ mod tests {
             assert_eq!(bits.to_order().from_order(), bits);
             assert_eq!(bits.zigzag().unzigzag(), bits);
             assert_eq!(bits.rotate_left_1().rotate_right_1(), bits);
-            assert!(!std::mem::replace(&mut seen[usize::from(bits.to_order())], true));
+            assert!(!std::mem::replace(
+                &mut seen[usize::from(bits.to_order())],
+                true
+            ));
         }
     }
 
     #[test]
     fn order_follows_the_floats() {
-        let ascending = [f32::NEG_INFINITY, -1.5, -f32::MIN_POSITIVE, -0.0, 0.0, 1e-40, 2.0, f32::INFINITY];
+        let ascending = [
+            f32::NEG_INFINITY,
+            -1.5,
+            -f32::MIN_POSITIVE,
+            -0.0,
+            0.0,
+            1e-40,
+            2.0,
+            f32::INFINITY,
+        ];
         for pair in ascending.windows(2) {
-            assert!(pair[0].to_bits().to_order() < pair[1].to_bits().to_order(), "{pair:?}");
+            assert!(
+                pair[0].to_bits().to_order() < pair[1].to_bits().to_order(),
+                "{pair:?}"
+            );
         }
     }
 
     #[test]
     fn zigzag_makes_small_differences_small() {
-        for (d, z) in [(0i32, 0u32), (-1, 1), (1, 2), (-2, 3), (i32::MAX, u32::MAX - 1)] {
+        for (d, z) in [
+            (0i32, 0u32),
+            (-1, 1),
+            (1, 2),
+            (-2, 3),
+            (i32::MAX, u32::MAX - 1),
+        ] {
             assert_eq!(d.cast_unsigned().zigzag(), z);
         }
     }

@@ -30,7 +30,10 @@ impl TensorEntry {
     /// How its bytes are cut.
     #[must_use]
     pub fn cut(&self) -> Cut {
-        Cut { total: self.byte_len, chunk: self.chunk_elements * self.dtype.bits() / 8 }
+        Cut {
+            total: self.byte_len,
+            chunk: self.chunk_elements * self.dtype.bits() / 8,
+        }
     }
 }
 
@@ -51,7 +54,10 @@ impl BlobEntry {
     /// How its bytes are cut.
     #[must_use]
     pub fn cut(&self) -> Cut {
-        Cut { total: self.byte_len, chunk: self.chunk_len }
+        Cut {
+            total: self.byte_len,
+            chunk: self.chunk_len,
+        }
     }
 }
 
@@ -77,20 +83,28 @@ impl Body {
     #[must_use]
     pub fn logical_bytes(&self) -> u64 {
         let tensors = self.tensors.iter().map(|t| t.byte_len);
-        tensors.chain(self.blobs.iter().map(|b| b.byte_len)).fold(0, u64::saturating_add)
+        tensors
+            .chain(self.blobs.iter().map(|b| b.byte_len))
+            .fold(0, u64::saturating_add)
     }
 
     /// The tensor of that name.
     #[must_use]
     pub fn tensor(&self, name: &str) -> Option<&TensorEntry> {
-        let at = self.tensors.binary_search_by(|t| t.name.as_str().cmp(name)).ok()?;
+        let at = self
+            .tensors
+            .binary_search_by(|t| t.name.as_str().cmp(name))
+            .ok()?;
         self.tensors.get(at)
     }
 
     /// The blob of that name.
     #[must_use]
     pub fn blob(&self, name: &str) -> Option<&BlobEntry> {
-        let at = self.blobs.binary_search_by(|b| b.name.as_str().cmp(name)).ok()?;
+        let at = self
+            .blobs
+            .binary_search_by(|b| b.name.as_str().cmp(name))
+            .ok()?;
         self.blobs.get(at)
     }
 
@@ -114,10 +128,16 @@ impl Body {
         w.count(self.metadata.len(), limits::ENTRIES_MAX)?;
         for (key, value) in &self.metadata {
             if value.len() > limits::VALUE_LEN_MAX {
-                return Err(Error::new(ErrorKind::Limit, "metadata-value", "a metadata value is too long")
-                    .subject(format!("{key:?}")));
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    "metadata-value",
+                    "a metadata value is too long",
+                )
+                .subject(format!("{key:?}")));
             }
-            w.key(key)?.count(value.len(), u32::MAX)?.bytes(value.as_bytes());
+            w.key(key)?
+                .count(value.len(), u32::MAX)?
+                .bytes(value.as_bytes());
         }
         w.count(self.metrics.len(), limits::ENTRIES_MAX)?;
         for (key, value) in &self.metrics {
@@ -125,10 +145,16 @@ impl Body {
         }
         w.count(self.tensors.len(), limits::ENTRIES_MAX)?;
         for t in &self.tensors {
-            let rank = u8::try_from(t.shape.len()).ok().filter(|r| usize::from(*r) <= limits::RANK_MAX);
+            let rank = u8::try_from(t.shape.len())
+                .ok()
+                .filter(|r| usize::from(*r) <= limits::RANK_MAX);
             let Some(rank) = rank else {
-                return Err(Error::new(ErrorKind::Limit, "rank", "a tensor has too many dimensions")
-                    .subject(format!("tensor {:?}", t.name)));
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    "rank",
+                    "a tensor has too many dimensions",
+                )
+                .subject(format!("tensor {:?}", t.name)));
             };
             w.key(&t.name)?.u8(t.dtype.code()).u8(rank);
             t.shape.iter().for_each(|dim| {
@@ -156,8 +182,11 @@ impl Body {
             0 => None,
             1 => Some(CheckpointId(r.array()?)),
             other => {
-                return Err(Error::corrupt("body-parent", "a manifest's parent flag is neither 0 nor 1")
-                    .differs("0 or 1", other));
+                return Err(Error::corrupt(
+                    "body-parent",
+                    "a manifest's parent flag is neither 0 nor 1",
+                )
+                .differs("0 or 1", other));
             }
         };
         let step = r.u64()?;
@@ -166,14 +195,23 @@ impl Body {
             let at = r.at();
             let text = std::str::from_utf8(r.bytes(len)?).ok();
             let text = text.filter(|_| len <= limits::VALUE_LEN_MAX);
-            Ok(text.ok_or_else(|| Error::corrupt("utf8", "a metadata value is no UTF-8").offset(at))?.to_owned())
+            Ok(text
+                .ok_or_else(|| Error::corrupt("utf8", "a metadata value is no UTF-8").offset(at))?
+                .to_owned())
         })?;
         let metrics = decode_map(&mut r, 11, |r| Ok(f64::from_bits(r.u64()?)))?;
         let mut tensors = decode_tensors(&mut r)?;
         let mut blobs = decode_blobs(&mut r)?;
         read_chunk_ids(&mut r, &mut tensors, &mut blobs)?;
         r.finish()?;
-        Ok(Self { parent, step, metadata, metrics, tensors, blobs })
+        Ok(Self {
+            parent,
+            step,
+            metadata,
+            metrics,
+            tensors,
+            blobs,
+        })
     }
 }
 
@@ -200,7 +238,11 @@ fn require_ascending(last: &str, next: &str, at: u64) -> Result<()> {
     if last < next {
         return Ok(());
     }
-    Err(Error::corrupt("name-order", "names in a manifest are not sorted or not unique").offset(at))
+    Err(Error::corrupt(
+        "name-order",
+        "names in a manifest are not sorted or not unique",
+    )
+    .offset(at))
 }
 
 fn decode_tensors(r: &mut Reader<'_>) -> Result<Vec<TensorEntry>> {
@@ -213,16 +255,23 @@ fn decode_tensors(r: &mut Reader<'_>) -> Result<Vec<TensorEntry>> {
         let dtype = Dtype::from_code(r.u8()?).map_err(|e| e.offset(at))?;
         let rank = usize::from(r.u8()?);
         if rank > limits::RANK_MAX {
-            return Err(Error::new(ErrorKind::Limit, "rank", "a tensor has too many dimensions").offset(at));
+            return Err(
+                Error::new(ErrorKind::Limit, "rank", "a tensor has too many dimensions").offset(at),
+            );
         }
         let shape = (0..rank).map(|_| r.u64()).collect::<Result<Vec<_>>>()?;
         let chunk_elements = r.u64()?;
         let wrong = |e: Error| Error::corrupt(e.code(), e.to_string()).offset(at);
-        let byte_len = dtype.byte_len(dtype::elements(&shape).map_err(wrong)?).map_err(wrong)?;
+        let byte_len = dtype
+            .byte_len(dtype::elements(&shape).map_err(wrong)?)
+            .map_err(wrong)?;
         let chunk_bits = chunk_elements.checked_mul(dtype.bits());
-        let fits = chunk_bits.is_some_and(|b| b > 0 && b % 8 == 0 && b / 8 <= u64::from(limits::CHUNK_LEN_MAX));
+        let fits = chunk_bits
+            .is_some_and(|b| b > 0 && b % 8 == 0 && b / 8 <= u64::from(limits::CHUNK_LEN_MAX));
         if !fits {
-            return Err(Error::corrupt("chunk-size", "a tensor's chunk size breaks the rules").offset(at));
+            return Err(
+                Error::corrupt("chunk-size", "a tensor's chunk size breaks the rules").offset(at),
+            );
         }
         tensors.push(TensorEntry {
             name: name.to_owned(),
@@ -245,9 +294,16 @@ fn decode_blobs(r: &mut Reader<'_>) -> Result<Vec<BlobEntry>> {
         require_ascending(blobs.last().map_or("", |b| &b.name), name, at)?;
         let (byte_len, chunk_len) = (r.u64()?, r.u64()?);
         if chunk_len == 0 || chunk_len > u64::from(limits::CHUNK_LEN_MAX) {
-            return Err(Error::corrupt("chunk-size", "a blob's chunk size breaks the rules").offset(at));
+            return Err(
+                Error::corrupt("chunk-size", "a blob's chunk size breaks the rules").offset(at),
+            );
         }
-        blobs.push(BlobEntry { name: name.to_owned(), byte_len, chunk_len, chunks: Vec::new() });
+        blobs.push(BlobEntry {
+            name: name.to_owned(),
+            byte_len,
+            chunk_len,
+            chunks: Vec::new(),
+        });
     }
     Ok(blobs)
 }
@@ -258,18 +314,32 @@ fn read_chunk_ids(
     tensors: &mut [TensorEntry],
     blobs: &mut [BlobEntry],
 ) -> Result<()> {
-    let counts = tensors.iter().map(|t| t.cut().count()).chain(blobs.iter().map(|b| b.cut().count()));
+    let counts = tensors
+        .iter()
+        .map(|t| t.cut().count())
+        .chain(blobs.iter().map(|b| b.cut().count()));
     let needed = counts.fold(0, u64::saturating_add);
     if needed > limits::CHUNK_REFS_MAX {
-        return Err(Error::new(ErrorKind::Limit, "chunk-refs", "a checkpoint has too many chunks")
-            .differs(limits::CHUNK_REFS_MAX, needed));
+        return Err(Error::new(
+            ErrorKind::Limit,
+            "chunk-refs",
+            "a checkpoint has too many chunks",
+        )
+        .differs(limits::CHUNK_REFS_MAX, needed));
     }
     if needed * ChunkId::LEN as u64 != r.left() as u64 {
-        return Err(Error::corrupt("chunk-ids", "a manifest's chunk ids do not match its tensors")
-            .offset(r.at())
-            .differs(format!("{needed} ids"), format!("{} bytes", r.left())));
+        return Err(Error::corrupt(
+            "chunk-ids",
+            "a manifest's chunk ids do not match its tensors",
+        )
+        .offset(r.at())
+        .differs(format!("{needed} ids"), format!("{} bytes", r.left())));
     }
-    let mut take = |count: u64| (0..count).map(|_| Ok(ChunkId(r.array()?))).collect::<Result<Vec<_>>>();
+    let mut take = |count: u64| {
+        (0..count)
+            .map(|_| Ok(ChunkId(r.array()?)))
+            .collect::<Result<Vec<_>>>()
+    };
     for t in tensors {
         t.chunks = take(t.cut().count())?;
     }
@@ -298,11 +368,22 @@ mod tests {
             metadata: BTreeMap::from([("lr".into(), "1e-3".into())]),
             metrics: BTreeMap::from([("loss".into(), f64::NAN)]),
             tensors: vec![
-                tensor("a", Dtype::F32, &[3, 30], 360, vec![ChunkId([1; 32]), ChunkId([2; 32])]),
+                tensor(
+                    "a",
+                    Dtype::F32,
+                    &[3, 30],
+                    360,
+                    vec![ChunkId([1; 32]), ChunkId([2; 32])],
+                ),
                 tensor("b", Dtype::F4, &[0, u64::MAX], 0, vec![]),
                 tensor("c", Dtype::I64, &[], 8, vec![ChunkId([3; 32])]),
             ],
-            blobs: vec![BlobEntry { name: "rng".into(), byte_len: 5, chunk_len: 64, chunks: vec![ChunkId([9; 32])] }],
+            blobs: vec![BlobEntry {
+                name: "rng".into(),
+                byte_len: 5,
+                chunk_len: 64,
+                chunks: vec![ChunkId([9; 32])],
+            }],
         }
     }
 
@@ -335,6 +416,9 @@ mod tests {
     fn unsorted_tensors_are_refused() {
         let mut body = sample();
         body.tensors.swap(0, 1);
-        assert_eq!(Body::decode(&body.encode().unwrap()).unwrap_err().code(), "name-order");
+        assert_eq!(
+            Body::decode(&body.encode().unwrap()).unwrap_err().code(),
+            "name-order"
+        );
     }
 }

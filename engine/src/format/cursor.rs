@@ -55,25 +55,37 @@ impl<'a> Reader<'a> {
     }
 
     /// The next byte. Errors as [`Reader::bytes`].
-    #[expect(clippy::missing_errors_doc, reason = "one line for the family of readers")]
+    #[expect(
+        clippy::missing_errors_doc,
+        reason = "one line for the family of readers"
+    )]
     pub fn u8(&mut self) -> Result<u8> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
     /// The next 16-bit integer. Errors as [`Reader::bytes`].
-    #[expect(clippy::missing_errors_doc, reason = "one line for the family of readers")]
+    #[expect(
+        clippy::missing_errors_doc,
+        reason = "one line for the family of readers"
+    )]
     pub fn u16(&mut self) -> Result<u16> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
     /// The next 32-bit integer. Errors as [`Reader::bytes`].
-    #[expect(clippy::missing_errors_doc, reason = "one line for the family of readers")]
+    #[expect(
+        clippy::missing_errors_doc,
+        reason = "one line for the family of readers"
+    )]
     pub fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
     /// The next 64-bit integer. Errors as [`Reader::bytes`].
-    #[expect(clippy::missing_errors_doc, reason = "one line for the family of readers")]
+    #[expect(
+        clippy::missing_errors_doc,
+        reason = "one line for the family of readers"
+    )]
     pub fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.array()?))
     }
@@ -96,10 +108,15 @@ impl<'a> Reader<'a> {
             .differs(format!("at most {max}"), count));
         }
         let count = count as usize;
-        if count.checked_mul(item_len).is_none_or(|needed| needed > self.left()) {
-            return Err(Error::corrupt("count", "a count is larger than what follows")
-                .offset(at)
-                .differs(format!("{count} items"), format!("{} bytes", self.left())));
+        if count
+            .checked_mul(item_len)
+            .is_none_or(|needed| needed > self.left())
+        {
+            return Err(
+                Error::corrupt("count", "a count is larger than what follows")
+                    .offset(at)
+                    .differs(format!("{count} items"), format!("{} bytes", self.left())),
+            );
         }
         Ok(count)
     }
@@ -113,8 +130,11 @@ impl<'a> Reader<'a> {
         let len = usize::from(self.u16()?);
         let text = std::str::from_utf8(self.bytes(len)?).ok();
         text.filter(|t| is_key(t)).ok_or_else(|| {
-            Error::corrupt("key", "a name is not 1 to 4096 bytes of UTF-8 without control characters")
-                .offset(at)
+            Error::corrupt(
+                "key",
+                "a name is not 1 to 4096 bytes of UTF-8 without control characters",
+            )
+            .offset(at)
         })
     }
 
@@ -126,9 +146,11 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        Err(Error::corrupt("trailing-bytes", "bytes follow the end of a structure")
-            .offset(self.at)
-            .differs("the end", format!("{} bytes", self.rest.len())))
+        Err(
+            Error::corrupt("trailing-bytes", "bytes follow the end of a structure")
+                .offset(self.at)
+                .differs("the end", format!("{} bytes", self.rest.len())),
+        )
     }
 }
 
@@ -184,8 +206,12 @@ impl Writer {
     pub fn count(&mut self, count: usize, max: u32) -> Result<&mut Self> {
         match u32::try_from(count) {
             Ok(count) if count <= max => Ok(self.u32(count)),
-            _ => Err(Error::new(crate::ErrorKind::Limit, "count", "too many entries to store")
-                .differs(format!("at most {max}"), count)),
+            _ => Err(Error::new(
+                crate::ErrorKind::Limit,
+                "count",
+                "too many entries to store",
+            )
+            .differs(format!("at most {max}"), count)),
         }
     }
 
@@ -201,7 +227,8 @@ impl Writer {
             )
             .subject(format!("{text:?}")));
         }
-        let len = u16::try_from(text.len()).map_err(|_| Error::invalid("key", "a name is too long"))?;
+        let len =
+            u16::try_from(text.len()).map_err(|_| Error::invalid("key", "a name is too long"))?;
         Ok(self.u16(len).bytes(text.as_bytes()))
     }
 
@@ -239,7 +266,10 @@ mod tests {
         let mut w = Writer::new();
         w.u32(1000).u64(0);
         let bytes = w.finish();
-        assert_eq!(Reader::new(&bytes, 0).count(2000, 32).unwrap_err().code(), "count");
+        assert_eq!(
+            Reader::new(&bytes, 0).count(2000, 32).unwrap_err().code(),
+            "count"
+        );
         assert_eq!(
             Reader::new(&bytes, 0).count(10, 1).unwrap_err().kind(),
             crate::ErrorKind::Limit

@@ -84,16 +84,23 @@ pub fn decode(reader: &mut Reader<'_>, kind: FileKind) -> Result<Envelope> {
     let found_kind = r.array::<4>()?;
     let (major, minor) = (r.u16()?, r.u16()?);
     let (reader_flags, writer_flags, reserved) = (r.u32()?, r.u32()?, r.u32()?);
-    let (expected, found) = (r.u32()?, crc32(bytes.get(..ENVELOPE_LEN - 4).unwrap_or_default()));
+    let (expected, found) = (
+        r.u32()?,
+        crc32(bytes.get(..ENVELOPE_LEN - 4).unwrap_or_default()),
+    );
     if expected != found {
-        return Err(Error::corrupt("envelope-checksum", "a file's envelope fails its checksum")
-            .offset(at)
-            .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
+        return Err(
+            Error::corrupt("envelope-checksum", "a file's envelope fails its checksum")
+                .offset(at)
+                .differs(format!("{expected:#010x}"), format!("{found:#010x}")),
+        );
     }
     if found_kind != kind.code() {
-        return Err(Error::corrupt("file-kind", "a file is of another kind than its place says")
-            .offset(at + 8)
-            .differs(kind.code().escape_ascii(), found_kind.escape_ascii()));
+        return Err(
+            Error::corrupt("file-kind", "a file is of another kind than its place says")
+                .offset(at + 8)
+                .differs(kind.code().escape_ascii(), found_kind.escape_ascii()),
+        );
     }
     if major != VERSION_MAJOR || reader_flags & !READER_FLAGS_KNOWN != 0 {
         return Err(Error::new(
@@ -111,7 +118,10 @@ pub fn decode(reader: &mut Reader<'_>, kind: FileKind) -> Result<Envelope> {
     if reserved != 0 {
         return Err(Error::corrupt("reserved", "a reserved field is not zero").offset(at + 24));
     }
-    Ok(Envelope { minor, writer_flags })
+    Ok(Envelope {
+        minor,
+        writer_flags,
+    })
 }
 
 #[cfg(test)]
@@ -133,7 +143,10 @@ mod tests {
         for i in 0..good.len() {
             let mut bad = good;
             bad[i] ^= 0x40;
-            assert!(decode(&mut Reader::new(&bad, 0), FileKind::Pack).is_err(), "byte {i}");
+            assert!(
+                decode(&mut Reader::new(&bad, 0), FileKind::Pack).is_err(),
+                "byte {i}"
+            );
         }
     }
 
@@ -145,6 +158,11 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
         }
         let minor = resealed(|b| b[14] = 9);
-        assert_eq!(decode(&mut Reader::new(&minor, 0), FileKind::Pack).unwrap().minor, 9);
+        assert_eq!(
+            decode(&mut Reader::new(&minor, 0), FileKind::Pack)
+                .unwrap()
+                .minor,
+            9
+        );
     }
 }

@@ -41,7 +41,13 @@ impl Manifest {
         statistics: Vec<TensorStatistics>,
     ) -> Result<Self> {
         let id = hash::checkpoint_id(&body.encode()?);
-        Ok(Self { id, body, placement, packs, statistics })
+        Ok(Self {
+            id,
+            body,
+            placement,
+            packs,
+            statistics,
+        })
     }
 
     /// The file's bytes.
@@ -55,15 +61,28 @@ impl Manifest {
             (section::PACKS, placement::encode_hints(&self.packs)?),
         ];
         if !self.statistics.is_empty() {
-            kinds.push((section::STATISTICS, placement::encode_statistics(&self.statistics)?));
+            kinds.push((
+                section::STATISTICS,
+                placement::encode_statistics(&self.statistics)?,
+            ));
         }
         let packed: Vec<Option<Vec<u8>>> = kinds.iter().map(|(_, raw)| compress(raw)).collect();
         let mut sections = Vec::new();
         for ((kind, raw), packed) in kinds.iter().zip(&packed) {
             let raw_len = u32::try_from(raw.len()).unwrap_or(u32::MAX);
             sections.push(match packed {
-                Some(stored) => Section { kind: *kind, coder: section::CODER_ZSTD, raw_len, stored },
-                None => Section { kind: *kind, coder: section::CODER_RAW, raw_len, stored: raw },
+                Some(stored) => Section {
+                    kind: *kind,
+                    coder: section::CODER_ZSTD,
+                    raw_len,
+                    stored,
+                },
+                None => Section {
+                    kind: *kind,
+                    coder: section::CODER_RAW,
+                    raw_len,
+                    stored: raw,
+                },
             });
         }
         section::encode_file(&mut sections)
@@ -83,23 +102,36 @@ impl Manifest {
                 section::CODER_RAW => s.stored.to_vec(),
                 section::CODER_ZSTD => decompress(s.stored, s.raw_len)?,
                 other => {
-                    return Err(Error::corrupt("section-coder", "a manifest section has an unknown coder")
-                        .differs("0 or 1", other));
+                    return Err(Error::corrupt(
+                        "section-coder",
+                        "a manifest section has an unknown coder",
+                    )
+                    .differs("0 or 1", other));
                 }
             };
             if raw.len() != s.raw_len as usize {
-                return Err(Error::corrupt("section-length", "a manifest section has another length")
-                    .differs(s.raw_len, raw.len()));
+                return Err(Error::corrupt(
+                    "section-length",
+                    "a manifest section has another length",
+                )
+                .differs(s.raw_len, raw.len()));
             }
             Ok(Some(raw))
         };
-        let missing = || Error::corrupt("section-missing", "a manifest lacks a section it must have");
+        let missing =
+            || Error::corrupt("section-missing", "a manifest lacks a section it must have");
         let body_bytes = raw(section::BODY)?.ok_or_else(missing)?;
         let placement = Placement::decode(&raw(section::PLACEMENT)?.ok_or_else(missing)?)?;
         let body = Body::decode(&body_bytes)?;
         let packs = raw(section::PACKS)?.map_or(Ok(vec![]), |b| placement::decode_hints(&b))?;
         let statistics =
             raw(section::STATISTICS)?.map_or(Ok(vec![]), |b| placement::decode_statistics(&b))?;
-        Ok(Self { id: hash::checkpoint_id(&body_bytes), body, placement, packs, statistics })
+        Ok(Self {
+            id: hash::checkpoint_id(&body_bytes),
+            body,
+            placement,
+            packs,
+            statistics,
+        })
     }
 }

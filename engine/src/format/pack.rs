@@ -57,7 +57,10 @@ impl Trailer {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.bytes(&TRAILER_MAGIC).u64(self.index_offset).u64(self.index_len).u64(self.pack_len);
+        w.bytes(&TRAILER_MAGIC)
+            .u64(self.index_offset)
+            .u64(self.index_len)
+            .u64(self.pack_len);
         let crc = hash::crc32(w.as_slice());
         w.u32(crc);
         w.finish()
@@ -71,14 +74,22 @@ impl Trailer {
         let at = file_len.saturating_sub(TRAILER_LEN as u64);
         let mut r = Reader::new(bytes, at);
         let magic = r.array::<4>()?;
-        let trailer =
-            Self { index_offset: r.u64()?, index_len: r.u64()?, pack_len: r.u64()? };
-        let (expected, found) = (r.u32()?, hash::crc32(bytes.get(..TRAILER_LEN - 4).unwrap_or_default()));
+        let trailer = Self {
+            index_offset: r.u64()?,
+            index_len: r.u64()?,
+            pack_len: r.u64()?,
+        };
+        let (expected, found) = (
+            r.u32()?,
+            hash::crc32(bytes.get(..TRAILER_LEN - 4).unwrap_or_default()),
+        );
         r.finish()?;
         if magic != TRAILER_MAGIC || expected != found {
-            return Err(Error::corrupt("pack-trailer", "a pack's trailer is damaged or missing")
-                .offset(at)
-                .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
+            return Err(
+                Error::corrupt("pack-trailer", "a pack's trailer is damaged or missing")
+                    .offset(at)
+                    .differs(format!("{expected:#010x}"), format!("{found:#010x}")),
+            );
         }
         let index_end = trailer.index_offset.checked_add(trailer.index_len);
         let consistent = trailer.pack_len == file_len
@@ -87,9 +98,11 @@ impl Trailer {
             && index_end == file_len.checked_sub(TRAILER_LEN as u64)
             && trailer.index_len <= index_len_max();
         if !consistent {
-            return Err(Error::corrupt("pack-length", "a pack is not as long as its trailer says")
-                .offset(at)
-                .differs(trailer.pack_len, file_len));
+            return Err(
+                Error::corrupt("pack-length", "a pack is not as long as its trailer says")
+                    .offset(at)
+                    .differs(trailer.pack_len, file_len),
+            );
         }
         Ok(trailer)
     }
@@ -108,13 +121,26 @@ pub fn encode_index(entries: &mut [IndexEntry]) -> Result<(Vec<u8>, PackId)> {
     entries.sort_by_key(|e| e.chunk);
     let inputs: usize = entries.iter().map(|e| e.inputs.len()).sum();
     let mut w = Writer::new();
-    w.count(entries.len(), limits::RECORDS_MAX)?.count(inputs, u32::MAX)?;
+    w.count(entries.len(), limits::RECORDS_MAX)?
+        .count(inputs, u32::MAX)?;
     for e in entries.iter() {
         let input_count = u8::try_from(e.inputs.len()).map_err(|_| {
-            Error::new(crate::ErrorKind::Limit, "inputs", "a record has more than 255 inputs")
+            Error::new(
+                crate::ErrorKind::Limit,
+                "inputs",
+                "a record has more than 255 inputs",
+            )
         })?;
-        w.bytes(&e.chunk.0).u64(e.offset).u32(e.stored_len).u32(e.raw_len).u32(e.crc32);
-        w.u32(e.cost).u32(e.cycle_len).u16(e.age).u8(e.depth).u8(input_count);
+        w.bytes(&e.chunk.0)
+            .u64(e.offset)
+            .u32(e.stored_len)
+            .u32(e.raw_len)
+            .u32(e.crc32);
+        w.u32(e.cost)
+            .u32(e.cycle_len)
+            .u16(e.age)
+            .u8(e.depth)
+            .u8(input_count);
     }
     for input in entries.iter().flat_map(|e| &e.inputs) {
         w.bytes(&input.0);
@@ -135,9 +161,14 @@ pub fn decode_index(bytes: &[u8], index_offset: u64) -> Result<Vec<IndexEntry>> 
     let fixed = r.bytes(count * ENTRY_LEN)?;
     let mut inputs = r.clone();
     if inputs_count.checked_mul(ChunkId::LEN) != Some(inputs.left()) {
-        return Err(Error::corrupt("index-length", "a pack's index does not end where it says")
-            .offset(r.at())
-            .differs(format!("{inputs_count} inputs"), format!("{} bytes", r.left())));
+        return Err(
+            Error::corrupt("index-length", "a pack's index does not end where it says")
+                .offset(r.at())
+                .differs(
+                    format!("{inputs_count} inputs"),
+                    format!("{} bytes", r.left()),
+                ),
+        );
     }
     let mut entries: Vec<IndexEntry> = Vec::with_capacity(count);
     for (i, chunk) in fixed.chunks_exact(ENTRY_LEN).enumerate() {
@@ -170,9 +201,11 @@ fn decode_entry(r: &mut Reader<'_>, inputs: &mut Reader<'_>) -> Result<IndexEntr
         && (depth == 0) == inputs.is_empty()
         && !inputs.contains(&chunk);
     if !sane {
-        return Err(Error::corrupt("index-entry", "an entry of a pack's index breaks its rules")
-            .offset(at)
-            .subject(format!("chunk {chunk}")));
+        return Err(
+            Error::corrupt("index-entry", "an entry of a pack's index breaks its rules")
+                .offset(at)
+                .subject(format!("chunk {chunk}")),
+        );
     }
     let entry = IndexEntry {
         chunk,
@@ -196,16 +229,21 @@ fn check_extents(entries: &[IndexEntry], index_offset: u64) -> Result<()> {
     let mut at = ENVELOPE_LEN as u64;
     for (offset, len) in extents {
         if offset != at {
-            return Err(Error::corrupt("record-extent", "records of a pack overlap or leave a hole")
-                .offset(offset)
-                .differs(at, offset));
+            return Err(Error::corrupt(
+                "record-extent",
+                "records of a pack overlap or leave a hole",
+            )
+            .offset(offset)
+            .differs(at, offset));
         }
         at = (offset + u64::from(len)).next_multiple_of(RECORD_ALIGN);
     }
     if at != index_offset {
-        return Err(Error::corrupt("record-extent", "records of a pack do not end at its index")
-            .offset(index_offset)
-            .differs(index_offset, at));
+        return Err(
+            Error::corrupt("record-extent", "records of a pack do not end at its index")
+                .offset(index_offset)
+                .differs(index_offset, at),
+        );
     }
     Ok(())
 }
@@ -231,8 +269,10 @@ mod tests {
     }
 
     fn sample() -> (Vec<IndexEntry>, Vec<u8>) {
-        let mut entries =
-            vec![entry(9, 32, vec![]), entry(3, 64, vec![ChunkId([9; 32]), ChunkId([1; 32])])];
+        let mut entries = vec![
+            entry(9, 32, vec![]),
+            entry(3, 64, vec![ChunkId([9; 32]), ChunkId([1; 32])]),
+        ];
         let (bytes, _) = encode_index(&mut entries).unwrap();
         (entries, bytes)
     }
@@ -255,7 +295,11 @@ mod tests {
 
     #[test]
     fn trailer_refuses_every_flip_and_other_lengths() {
-        let trailer = Trailer { index_offset: 32, index_len: 8, pack_len: 72 };
+        let trailer = Trailer {
+            index_offset: 32,
+            index_len: 8,
+            pack_len: 72,
+        };
         let good = trailer.encode();
         assert_eq!(good.len(), TRAILER_LEN);
         assert_eq!(Trailer::decode(&good, 72).unwrap(), trailer);

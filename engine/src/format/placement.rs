@@ -6,6 +6,43 @@ use crate::format::limits;
 use crate::format::name;
 use crate::id::PackId;
 
+/// What a save waited for before it returned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Nothing: whole or gone after a power cut, never wrong.
+    Relaxed,
+    /// The device has everything.
+    #[default]
+    Durable,
+    /// As `Durable`, and every record was decoded and read back.
+    Verified,
+}
+
+impl Durability {
+    /// Every level, in the order of their codes.
+    pub const ALL: [Self; 3] = [Self::Relaxed, Self::Durable, Self::Verified];
+
+    /// The code on disk.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Relaxed => 0,
+            Self::Durable => 1,
+            Self::Verified => 2,
+        }
+    }
+
+    /// The name people type.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Relaxed => "relaxed",
+            Self::Durable => "durable",
+            Self::Verified => "verified",
+        }
+    }
+}
+
 /// Run, order, time and sizes of a save.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
@@ -29,6 +66,10 @@ pub struct Placement {
     pub chunks: u64,
     /// Chunks that the save had to store.
     pub new_chunks: u64,
+    /// What the save waited for.
+    pub durability: Durability,
+    /// The boot it was saved in: within it even a relaxed save is whole.
+    pub boot: [u8; 16],
 }
 
 impl Placement {
@@ -39,9 +80,18 @@ impl Placement {
     pub fn encode(&self) -> Result<Vec<u8>> {
         name::check(&self.run, "run")?;
         let mut w = Writer::new();
-        w.key(&self.run)?.u64(self.seq).u64(self.time_ms).u8(u8::from(self.full)).u8(self.depth);
-        w.u64(self.logical_bytes).u64(self.added_bytes).u64(self.restore_cost);
-        w.u64(self.chunks).u64(self.new_chunks);
+        w.key(&self.run)?
+            .u64(self.seq)
+            .u64(self.time_ms)
+            .u8(u8::from(self.full))
+            .u8(self.depth);
+        w.u64(self.logical_bytes)
+            .u64(self.added_bytes)
+            .u64(self.restore_cost);
+        w.u64(self.chunks)
+            .u64(self.new_chunks)
+            .u8(self.durability.code())
+            .bytes(&self.boot);
         Ok(w.finish())
     }
 
@@ -58,8 +108,10 @@ impl Placement {
             0 => false,
             1 => true,
             other => {
-                return Err(Error::corrupt("placement", "a manifest's kind is neither 0 nor 1")
-                    .differs("0 or 1", other));
+                return Err(
+                    Error::corrupt("placement", "a manifest's kind is neither 0 nor 1")
+                        .differs("0 or 1", other),
+                );
             }
         };
         Ok(Self {
@@ -73,8 +125,20 @@ impl Placement {
             restore_cost: r.u64()?,
             chunks: r.u64()?,
             new_chunks: r.u64()?,
+            durability: decode_durability(r.u8()?)?,
+            boot: r.array()?,
         })
     }
+}
+
+fn decode_durability(code: u8) -> Result<Durability> {
+    Durability::ALL
+        .into_iter()
+        .find(|d| d.code() == code)
+        .ok_or_else(|| {
+            Error::corrupt("placement", "a manifest's durability is not 0, 1 or 2")
+                .differs("0 to 2", code)
+        })
 }
 
 /// A pack that a restore opens.
@@ -107,7 +171,12 @@ pub fn decode_hints(bytes: &[u8]) -> Result<Vec<PackHint>> {
     let mut r = Reader::new(bytes, 0);
     let count = r.count(limits::RECORDS_MAX, 40)?;
     let hints = (0..count)
-        .map(|_| Ok(PackHint { pack: PackId(r.array()?), len: r.u64()? }))
+        .map(|_| {
+            Ok(PackHint {
+                pack: PackId(r.array()?),
+                len: r.u64()?,
+            })
+        })
         .collect::<Result<Vec<_>>>()?;
     r.finish()?;
     Ok(hints)
@@ -132,7 +201,9 @@ pub fn encode_statistics(statistics: &[TensorStatistics]) -> Result<Vec<u8>> {
     let mut w = Writer::new();
     w.count(statistics.len(), limits::ENTRIES_MAX)?;
     for s in statistics {
-        w.u64(s.stored_bytes).u64(s.new_chunks).u64(s.changed_elements);
+        w.u64(s.stored_bytes)
+            .u64(s.new_chunks)
+            .u64(s.changed_elements);
     }
     Ok(w.finish())
 }
@@ -163,17 +234,41 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        let placement = Placement { run: "main".into(), seq: 3, full: true, depth: 2, ..Default::default() };
-        assert_eq!(Placement::decode(&placement.encode().unwrap()).unwrap(), placement);
-        let hints = [PackHint { pack: PackId([5; 32]), len: 99 }];
+        let placement = Placement {
+            run: "main".into(),
+            seq: 3,
+            full: true,
+            depth: 2,
+            ..Default::default()
+        };
+        assert_eq!(
+            Placement::decode(&placement.encode().unwrap()).unwrap(),
+            placement
+        );
+        let hints = [PackHint {
+            pack: PackId([5; 32]),
+            len: 99,
+        }];
         assert_eq!(decode_hints(&encode_hints(&hints).unwrap()).unwrap(), hints);
-        let statistics = [TensorStatistics { stored_bytes: 1, new_chunks: 2, changed_elements: 3 }];
-        assert_eq!(decode_statistics(&encode_statistics(&statistics).unwrap()).unwrap(), statistics);
+        let statistics = [TensorStatistics {
+            stored_bytes: 1,
+            new_chunks: 2,
+            changed_elements: 3,
+        }];
+        assert_eq!(
+            decode_statistics(&encode_statistics(&statistics).unwrap()).unwrap(),
+            statistics
+        );
     }
 
     #[test]
     fn a_run_name_from_a_file_is_checked() {
-        let mut bytes = Placement { run: "main".into(), ..Default::default() }.encode().unwrap();
+        let mut bytes = Placement {
+            run: "main".into(),
+            ..Default::default()
+        }
+        .encode()
+        .unwrap();
         bytes[2..6].copy_from_slice(b"../x");
         assert!(Placement::decode(&bytes).is_err());
     }

@@ -50,11 +50,20 @@ pub fn encode_head(
     head: &RecordHead<'_>,
     streams: impl ExactSizeIterator<Item = (u8, usize)>,
 ) -> Result<()> {
-    let too_many =
-        || Error::new(crate::ErrorKind::Limit, "record-head", "a record's head does not fit");
+    let too_many = || {
+        Error::new(
+            crate::ErrorKind::Limit,
+            "record-head",
+            "a record's head does not fit",
+        )
+    };
     let mut w = Writer::new();
-    w.u8(head.predictor).u8(head.transform).u8(head.layout).u8(head.lane_width);
-    w.u8(head.inputs).u8(u8::try_from(streams.len()).map_err(|_| too_many())?);
+    w.u8(head.predictor)
+        .u8(head.transform)
+        .u8(head.layout)
+        .u8(head.lane_width);
+    w.u8(head.inputs)
+        .u8(u8::try_from(streams.len()).map_err(|_| too_many())?);
     w.u16(u16::try_from(head.params.len()).map_err(|_| too_many())?);
     w.u32(head.raw_len).bytes(head.params);
     for (coder, stored_len) in streams {
@@ -93,12 +102,26 @@ pub fn decode_head(record: &[u8]) -> Result<RecordHead<'_>> {
         let word = table.u32()?;
         let coder = (word >> 28).to_le_bytes()[0];
         let end = start + (word & limits::STREAM_LEN_MAX) as usize;
-        streams.push(StreamEntry { coder, stored: start..end });
+        streams.push(StreamEntry {
+            coder,
+            stored: start..end,
+        });
         start = end;
     }
     if start != record.len() {
-        return Err(Error::corrupt("record-length", "a record's streams do not fill it")
-            .differs(record.len(), start));
+        return Err(
+            Error::corrupt("record-length", "a record's streams do not fill it")
+                .differs(record.len(), start),
+        );
     }
-    Ok(RecordHead { predictor, transform, layout, lane_width, inputs, raw_len, params, streams })
+    Ok(RecordHead {
+        predictor,
+        transform,
+        layout,
+        lane_width,
+        inputs,
+        raw_len,
+        params,
+        streams,
+    })
 }

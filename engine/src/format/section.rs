@@ -48,12 +48,22 @@ pub fn encode_file(sections: &mut [Section<'_>]) -> Result<Vec<u8>> {
     for s in sections.iter() {
         let len = u32::try_from(s.stored.len()).unwrap_or(u32::MAX);
         if len > limits::SECTION_LEN_MAX || s.raw_len > limits::SECTION_LEN_MAX {
-            return Err(Error::new(ErrorKind::Limit, "section-length", "a manifest is too large"));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "section-length",
+                "a manifest is too large",
+            ));
         }
-        table.u32(s.kind).u32(s.coder).u32(s.raw_len).u32(len).u32(crc32(s.stored));
+        table
+            .u32(s.kind)
+            .u32(s.coder)
+            .u32(s.raw_len)
+            .u32(len)
+            .u32(crc32(s.stored));
     }
     let mut w = Writer::new();
-    w.bytes(&envelope::encode(FileKind::Manifest)).bytes(table.as_slice());
+    w.bytes(&envelope::encode(FileKind::Manifest))
+        .bytes(table.as_slice());
     w.u32(crc32(table.as_slice()));
     for s in sections.iter() {
         w.bytes(s.stored);
@@ -75,9 +85,12 @@ pub fn decode_file(file: &[u8]) -> Result<Vec<Section<'_>>> {
     let table = r.bytes(4 + count * ENTRY_LEN)?;
     let (expected, found) = (r.u32()?, crc32(table));
     if expected != found {
-        return Err(Error::corrupt("section-table", "a manifest's section table fails its checksum")
-            .offset(table_at)
-            .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
+        return Err(Error::corrupt(
+            "section-table",
+            "a manifest's section table fails its checksum",
+        )
+        .offset(table_at)
+        .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
     }
     let mut sections: Vec<Section<'_>> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -96,12 +109,18 @@ fn decode_section<'a>(
     let (kind, coder, raw_len) = (table.u32()?, table.u32()?, table.u32()?);
     let (stored_len, expected) = (table.u32()?, table.u32()?);
     if raw_len > limits::SECTION_LEN_MAX {
-        return Err(Error::new(ErrorKind::Limit, "section-length", "a manifest section is too long")
-            .offset(at)
-            .differs(limits::SECTION_LEN_MAX, raw_len));
+        return Err(Error::new(
+            ErrorKind::Limit,
+            "section-length",
+            "a manifest section is too long",
+        )
+        .offset(at)
+        .differs(limits::SECTION_LEN_MAX, raw_len));
     }
     if sections.last().is_some_and(|last| last.kind >= kind) {
-        return Err(Error::corrupt("section-order", "manifest sections are not in order").offset(at));
+        return Err(
+            Error::corrupt("section-order", "manifest sections are not in order").offset(at),
+        );
     }
     if kind & IGNORABLE == 0 && kind != BODY && kind != PLACEMENT {
         return Err(Error::new(
@@ -116,11 +135,18 @@ fn decode_section<'a>(
     let stored = payload.bytes(stored_len as usize)?;
     let found = crc32(stored);
     if expected != found {
-        return Err(Error::corrupt("section-checksum", "a manifest section fails its checksum")
-            .offset(stored_at)
-            .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
+        return Err(
+            Error::corrupt("section-checksum", "a manifest section fails its checksum")
+                .offset(stored_at)
+                .differs(format!("{expected:#010x}"), format!("{found:#010x}")),
+        );
     }
-    sections.push(Section { kind, coder, raw_len, stored });
+    sections.push(Section {
+        kind,
+        coder,
+        raw_len,
+        stored,
+    });
     Ok(table)
 }
 
@@ -131,8 +157,18 @@ mod tests {
     #[test]
     fn every_prefix_and_flip_is_refused() {
         let mut sections = [
-            Section { kind: PLACEMENT, coder: 0, raw_len: 3, stored: b"abc" },
-            Section { kind: BODY, coder: 0, raw_len: 2, stored: b"xy" },
+            Section {
+                kind: PLACEMENT,
+                coder: 0,
+                raw_len: 3,
+                stored: b"abc",
+            },
+            Section {
+                kind: BODY,
+                coder: 0,
+                raw_len: 2,
+                stored: b"xy",
+            },
         ];
         let good = encode_file(&mut sections).unwrap();
         assert_eq!(decode_file(&good).unwrap(), sections);
@@ -149,9 +185,18 @@ mod tests {
     #[test]
     fn unknown_sections_are_skipped_only_when_ignorable() {
         let with = |kind| {
-            encode_file(&mut [Section { kind, coder: 0, raw_len: 1, stored: b"z" }]).unwrap()
+            encode_file(&mut [Section {
+                kind,
+                coder: 0,
+                raw_len: 1,
+                stored: b"z",
+            }])
+            .unwrap()
         };
         assert!(decode_file(&with(IGNORABLE | 77)).is_ok());
-        assert_eq!(decode_file(&with(77)).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            decode_file(&with(77)).unwrap_err().kind(),
+            ErrorKind::Unsupported
+        );
     }
 }

@@ -93,8 +93,11 @@ impl StoreSettings {
     pub fn encode(&self) -> Result<Vec<u8>> {
         self.check()?;
         let mut w = Writer::new();
-        w.bytes(&envelope::encode(FileKind::Store)).bytes(&self.uuid);
-        w.u32(self.chunk_len).u32(self.restore_budget_milli).u32(self.full_every);
+        w.bytes(&envelope::encode(FileKind::Store))
+            .bytes(&self.uuid);
+        w.u32(self.chunk_len)
+            .u32(self.restore_budget_milli)
+            .u32(self.full_every);
         w.u8(self.depth_max).u8(self.level.code()).u16(0);
         w.count(self.attributes.len(), limits::ENTRIES_MAX)?;
         for (key, value) in &self.attributes {
@@ -113,10 +116,16 @@ impl StoreSettings {
     pub fn decode(file: &[u8]) -> Result<(Self, bool)> {
         let mut r = Reader::new(file, 0);
         let envelope = envelope::decode(&mut r, FileKind::Store)?;
-        let sealed = file.len().checked_sub(4).and_then(|at| file.split_at_checked(at));
+        let sealed = file
+            .len()
+            .checked_sub(4)
+            .and_then(|at| file.split_at_checked(at));
         let crc_matches = sealed.is_some_and(|(body, crc)| crc == crc32(body).to_le_bytes());
         if !crc_matches {
-            return Err(Error::corrupt("format-checksum", "the store's FORMAT file fails its checksum"));
+            return Err(Error::corrupt(
+                "format-checksum",
+                "the store's FORMAT file fails its checksum",
+            ));
         }
         let uuid = r.array()?;
         let (chunk_len, restore_budget_milli, full_every) = (r.u32()?, r.u32()?, r.u32()?);
@@ -127,19 +136,36 @@ impl StoreSettings {
         for _ in 0..count {
             let at = r.at();
             let (key, value) = (r.key()?, r.key()?);
-            if attributes.last_key_value().is_some_and(|(last, _): (&String, _)| last.as_str() >= key) {
-                return Err(Error::corrupt("name-order", "attributes of a store are not sorted").offset(at));
+            if attributes
+                .last_key_value()
+                .is_some_and(|(last, _): (&String, _)| last.as_str() >= key)
+            {
+                return Err(
+                    Error::corrupt("name-order", "attributes of a store are not sorted").offset(at),
+                );
             }
             attributes.insert(key.to_owned(), value.to_owned());
         }
         r.u32()?;
         r.finish()?;
         let Some(level) = level.filter(|_| reserved == 0) else {
-            return Err(Error::corrupt("format-field", "a field of the FORMAT file breaks its rule"));
+            return Err(Error::corrupt(
+                "format-field",
+                "a field of the FORMAT file breaks its rule",
+            ));
         };
-        let settings =
-            Self { uuid, chunk_len, restore_budget_milli, depth_max, full_every, level, attributes };
-        settings.check().map_err(|e| Error::corrupt(e.code(), e.to_string()))?;
+        let settings = Self {
+            uuid,
+            chunk_len,
+            restore_budget_milli,
+            depth_max,
+            full_every,
+            level,
+            attributes,
+        };
+        settings
+            .check()
+            .map_err(|e| Error::corrupt(e.code(), e.to_string()))?;
         Ok((settings, envelope.writer_flags & !WRITER_FLAGS_KNOWN == 0))
     }
 
@@ -147,12 +173,18 @@ impl StoreSettings {
         let chunk_ok = (limits::CHUNK_LEN_SETTING_MIN..=limits::CHUNK_LEN_SETTING_MAX)
             .contains(&self.chunk_len);
         if !chunk_ok {
-            return Err(Error::new(ErrorKind::InvalidInput, "setting", "the chunk size is out of range")
-                .differs("4 KiB to 16 MiB", self.chunk_len));
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "setting",
+                "the chunk size is out of range",
+            )
+            .differs("4 KiB to 16 MiB", self.chunk_len));
         }
         if !(1000..=1_000_000).contains(&self.restore_budget_milli) {
-            return Err(Error::invalid("setting", "the restore budget is out of range")
-                .differs("1 to 1000", f64::from(self.restore_budget_milli) / 1000.0));
+            return Err(
+                Error::invalid("setting", "the restore budget is out of range")
+                    .differs("1 to 1000", f64::from(self.restore_budget_milli) / 1000.0),
+            );
         }
         Ok(())
     }
@@ -178,10 +210,19 @@ mod tests {
     #[test]
     fn settings_out_of_range_are_refused() {
         for settings in [
-            StoreSettings { chunk_len: 1, ..Default::default() },
-            StoreSettings { restore_budget_milli: 999, ..Default::default() },
+            StoreSettings {
+                chunk_len: 1,
+                ..Default::default()
+            },
+            StoreSettings {
+                restore_budget_milli: 999,
+                ..Default::default()
+            },
         ] {
-            assert_eq!(settings.encode().unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert_eq!(
+                settings.encode().unwrap_err().kind(),
+                ErrorKind::InvalidInput
+            );
         }
     }
 }

@@ -1,0 +1,329 @@
+//! Restore: manifest, plan, read, decode into the caller's buffers.
+
+pub(crate) mod decode;
+pub mod plan;
+pub mod recipe;
+mod select;
+
+pub use select::{Output, Selection};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::Manifest;
+use crate::id::{CheckpointId, ChunkId};
+use crate::progress::{self, Observer, Unobserved};
+use crate::restore::plan::{Plan, PlanStep, Wanted};
+use crate::restore::recipe::Recipe;
+use crate::store::Store;
+use crate::store::history::{self, Place};
+
+/// Below this many bytes one thread is faster than several.
+const PARALLEL_BYTES_MIN: u64 = 1 << 20;
+
+/// One checkpoint of a store, open for reading.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    store: Store,
+    manifest: Arc<Manifest>,
+}
+
+/// Takes decoded bytes: which output, where in it, the bytes. Called from several threads,
+/// never twice for the same byte.
+pub type Sink<'f> = dyn Fn(usize, u64, &[u8]) -> Result<()> + Sync + 'f;
+
+impl Store {
+    pub(crate) fn checkpoint_at(&self, place: &Place) -> Result<Checkpoint> {
+        let manifest = history::read_manifest(&*self.0.disk, place)?;
+        Ok(Checkpoint {
+            store: self.clone(),
+            manifest: Arc::new(manifest),
+        })
+    }
+
+    /// The recipe of a chunk whose pack was loaded.
+    pub(crate) fn recipe(&self, chunk: &ChunkId) -> Result<Recipe> {
+        Recipe::find(&self.0.catalog, chunk)
+    }
+}
+
+impl Checkpoint {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> CheckpointId {
+        self.manifest.id
+    }
+
+    /// Everything its manifest says.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The store it belongs to.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What restoring a selection takes; reads pack indexes but no record.
+    ///
+    /// # Errors
+    /// `NotFound` if the selection names what is not there, `Corrupt` if a chunk is missing.
+    pub fn plan(&self, selection: &Selection) -> Result<(Vec<Output>, Plan)> {
+        let outputs = selection.outputs(&self.manifest.body)?;
+        let wanted: Vec<Wanted<'_>> = outputs
+            .iter()
+            .filter_map(|o| o.wanted(&self.manifest.body))
+            .collect();
+        let plan = self.plan_wanted(&wanted)?;
+        Ok((outputs, plan))
+    }
+
+    fn plan_wanted(&self, wanted: &[Wanted<'_>]) -> Result<Plan> {
+        let store = &self.store.0;
+        store
+            .catalog
+            .load_hinted(&*store.disk, &self.manifest.packs)?;
+        let plan = || Plan::new(wanted, |chunk| self.store.recipe(chunk));
+        match plan() {
+            // The hints were stale: look at every pack before giving up.
+            Err(error) if error.code() == "chunk-missing" => {
+                store.catalog.forget();
+                store.catalog.load_all(&*store.disk)?;
+                plan()
+            }
+            done => done,
+        }
+    }
+
+    /// Decodes a plan into buffers, one for each output, each exactly as long as it.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a buffer has another length, `Corrupt` if a record is damaged; the
+    /// buffers are then of no meaning.
+    pub fn restore_into(
+        &self,
+        plan: &Plan,
+        buffers: &mut [&mut [u8]],
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let lengths_match = plan.outputs.len() == buffers.len()
+            && plan
+                .outputs
+                .iter()
+                .zip(buffers.iter())
+                .all(|(len, buffer)| *len == buffer.len() as u64);
+        if !lengths_match {
+            return Err(Error::invalid(
+                "buffers",
+                "the buffers do not have the outputs' lengths",
+            ));
+        }
+        let mut targets = targets(plan, buffers);
+        let jobs: Vec<(&PlanStep, &mut [u8])> = plan
+            .disk_order()
+            .into_iter()
+            .filter_map(|i| Some((plan.steps.get(i)?, targets.get_mut(i)?.take()?)))
+            .collect();
+        self.run(
+            plan,
+            jobs,
+            observer,
+            |decoder, (step, target), store, scratch| {
+                let disk = &*store.0.disk;
+                if step.within == (0..step.recipe.raw_len()) {
+                    return decoder.decode(disk, &store.0.catalog, &step.recipe, false, target);
+                }
+                scratch.resize(step.recipe.raw_len(), 0);
+                decoder.decode(disk, &store.0.catalog, &step.recipe, false, scratch)?;
+                target.copy_from_slice(scratch.get(step.within.clone()).unwrap_or_default());
+                Ok(())
+            },
+        )
+    }
+
+    /// Decodes a plan chunk by chunk into a sink, in memory of a few chunks for each thread.
+    ///
+    /// # Errors
+    /// `Corrupt` if a record is damaged, and whatever the sink returns.
+    pub fn restore_to(
+        &self,
+        plan: &Plan,
+        sink: &Sink<'_>,
+        check: bool,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let jobs: Vec<&PlanStep> = plan
+            .disk_order()
+            .into_iter()
+            .filter_map(|i| plan.steps.get(i))
+            .collect();
+        self.run(plan, jobs, observer, |decoder, step, store, scratch| {
+            scratch.resize(step.recipe.raw_len(), 0);
+            decoder.decode(
+                &*store.0.disk,
+                &store.0.catalog,
+                &step.recipe,
+                check,
+                scratch,
+            )?;
+            sink(
+                step.output,
+                step.target.start,
+                scratch.get(step.within.clone()).unwrap_or_default(),
+            )
+        })
+    }
+
+    /// Runs jobs over the store's threads, or on this one if there is little to do.
+    fn run<J: Send + AsStep>(
+        &self,
+        plan: &Plan,
+        jobs: Vec<J>,
+        observer: &dyn Observer,
+        work: impl Fn(&mut decode::Decoder, J, &Store, &mut Vec<u8>) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let (total, done) = (plan.output_bytes(), AtomicU64::new(0));
+        let one = |decoder: &mut decode::Decoder, scratch: &mut Vec<u8>, job: J| -> Result<()> {
+            progress::check(observer)?;
+            let len = job.target_len();
+            work(decoder, job, &self.store, scratch)?;
+            observer.advance(done.fetch_add(len, Ordering::Relaxed) + len, total);
+            Ok(())
+        };
+        if total < PARALLEL_BYTES_MIN || self.store.threads() == 1 {
+            let (mut held, mut scratch) = (self.store.decoder(), Vec::new());
+            return jobs
+                .into_iter()
+                .try_for_each(|job| one(&mut held.decoder, &mut scratch, job));
+        }
+        self.store.pool()?.install(|| {
+            jobs.into_par_iter().try_for_each_init(
+                || (self.store.decoder(), Vec::new()),
+                |(held, scratch), job| one(&mut held.decoder, scratch, job),
+            )
+        })
+    }
+
+    /// The bytes of one tensor.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such tensor, `Corrupt` if a record is damaged.
+    pub fn tensor(&self, name: &str) -> Result<Vec<u8>> {
+        self.single(&Selection::tensor(name))
+    }
+
+    /// The bytes of rows `rows` of one tensor (ranges of its first dimension).
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such tensor, `InvalidInput` if it has no such rows.
+    pub fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> Result<Vec<u8>> {
+        self.single(&Selection::rows(name, rows))
+    }
+
+    fn single(&self, selection: &Selection) -> Result<Vec<u8>> {
+        let (_, plan) = self.plan(selection)?;
+        let len = usize::try_from(plan.output_bytes()).unwrap_or(usize::MAX);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|_| {
+            Error::new(
+                ErrorKind::Limit,
+                "memory",
+                "a tensor does not fit into memory",
+            )
+            .differs(len, "less")
+        })?;
+        bytes.resize(len, 0);
+        self.restore_into(&plan, &mut [&mut bytes], &Unobserved)?;
+        Ok(bytes)
+    }
+
+    /// The bytes of one blob.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such blob, `Corrupt` if a record is damaged.
+    pub fn blob(&self, name: &str) -> Result<Vec<u8>> {
+        let blob = self.manifest.body.blob(name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::NotFound,
+                "blob",
+                format!("the checkpoint has no blob {name:?}"),
+            )
+        })?;
+        let wanted = Wanted {
+            cut: blob.cut(),
+            chunks: &blob.chunks,
+            bytes: 0..blob.byte_len,
+        };
+        let plan = self.plan_wanted(&[wanted])?;
+        let mut bytes = vec![0; usize::try_from(blob.byte_len).unwrap_or(usize::MAX)];
+        self.restore_into(&plan, &mut [&mut bytes], &Unobserved)?;
+        Ok(bytes)
+    }
+
+    /// Calls `with` with a chunk's bytes where they lie in a mapped pack, if the chunk is
+    /// stored as raw bytes and the store is read by mapping; they are checked first.
+    ///
+    /// # Errors
+    /// `Corrupt` if the chunk is missing or its record is damaged.
+    pub fn with_raw_chunk<R>(
+        &self,
+        chunk: &ChunkId,
+        with: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let store = &self.store.0;
+        store
+            .catalog
+            .load_hinted(&*store.disk, &self.manifest.packs)?;
+        let recipe = self.store.recipe(chunk)?;
+        let [step] = recipe.steps.as_slice() else {
+            return Ok(None);
+        };
+        let pack = store.catalog.open_pack(&*store.disk, &step.pack)?;
+        if pack.mapped().is_none() {
+            return Ok(None);
+        }
+        let mut unused = Vec::new();
+        let record = pack.record(step.extent, &mut unused)?;
+        Ok(codec::borrow_raw(record)?.map(with))
+    }
+}
+
+/// A job's destination, for counting.
+trait AsStep {
+    fn target_len(&self) -> u64;
+}
+
+impl AsStep for &PlanStep {
+    fn target_len(&self) -> u64 {
+        self.target.end - self.target.start
+    }
+}
+
+impl AsStep for (&PlanStep, &mut [u8]) {
+    fn target_len(&self) -> u64 {
+        self.1.len() as u64
+    }
+}
+
+/// The buffers cut into the plan's target ranges, in the order of its steps. The ranges are
+/// disjoint and ascending, so each can be handed to another thread.
+fn targets<'b>(plan: &Plan, buffers: &'b mut [&mut [u8]]) -> Vec<Option<&'b mut [u8]>> {
+    let mut targets = Vec::with_capacity(plan.steps.len());
+    let mut rest: Vec<&'b mut [u8]> = buffers.iter_mut().map(|b| &mut **b).collect();
+    for step in &plan.steps {
+        let len = usize::try_from(step.target.end - step.target.start).unwrap_or(usize::MAX);
+        let target = rest.get_mut(step.output).and_then(|buffer| {
+            let (head, tail) = std::mem::take(buffer).split_at_mut_checked(len)?;
+            *buffer = tail;
+            Some(head)
+        });
+        targets.push(target);
+    }
+    targets
+}

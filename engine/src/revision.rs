@@ -1,0 +1,221 @@
+//! Revisions: the words people use for a checkpoint, to the checkpoint.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::CheckpointId;
+use crate::restore::Checkpoint;
+use crate::store::Store;
+use crate::store::history::{self, Place, Summary};
+use crate::store::tags;
+
+/// Fewest digits of an id's prefix.
+const PREFIX_LEN_MIN: usize = 4;
+
+impl Store {
+    /// The checkpoint that a revision names: `latest`, a run, `RUN@latest`, `step:N`,
+    /// `RUN@step:N`, a tag, an id or its first digits; `~N` behind any of them goes to the
+    /// N-th parent.
+    ///
+    /// # Errors
+    /// `NotFound` if it names none, `InvalidInput` if it names several or is no revision.
+    pub fn checkpoint(&self, revision: &str) -> Result<Checkpoint> {
+        let place = self.resolve(revision)?;
+        self.checkpoint_at(&place)
+    }
+
+    /// The checkpoint with that id.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
+    pub fn checkpoint_by_id(&self, id: &CheckpointId) -> Result<Checkpoint> {
+        let place = self
+            .place_of(id)?
+            .ok_or_else(|| not_found(&id.to_string()))?;
+        self.checkpoint_at(&place)
+    }
+
+    /// The newest whole checkpoint of a run, if it has one.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    pub fn newest(&self, run: &str) -> Result<Option<Arc<Summary>>> {
+        let disk = &*self.0.disk;
+        for place in history::places(disk, run)?.iter().rev() {
+            match self.0.history.summary(disk, place) {
+                Ok(summary) => return Ok(Some(summary)),
+                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    tracing::warn!(%error, "a manifest is passed over");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the manifest of a revision lies.
+    ///
+    /// # Errors
+    /// As [`Store::checkpoint`].
+    pub fn resolve(&self, revision: &str) -> Result<Place> {
+        let (base, back) = split_ancestor(revision)?;
+        let mut place = self.resolve_base(base)?;
+        for _ in 0..back {
+            let summary = self.0.history.summary(&*self.0.disk, &place)?;
+            let parent = summary.parent.ok_or_else(|| {
+                not_found(revision).hint(format!("{} is the first of its line", summary.id.short()))
+            })?;
+            place = self.place_of(&parent)?.ok_or_else(|| {
+                not_found(revision).hint(format!("parent {} is not kept any more", parent.short()))
+            })?;
+        }
+        Ok(place)
+    }
+
+    fn resolve_base(&self, word: &str) -> Result<Place> {
+        if let Some((run, rest)) = word.split_once('@') {
+            return match rest.strip_prefix("step:") {
+                Some(step) => self.at_step(Some(run), step, word),
+                None if rest == "latest" => self.newest_place(run, word),
+                None => Err(bad_revision(word)),
+            };
+        }
+        if let Some(step) = word.strip_prefix("step:") {
+            return self.at_step(None, step, word);
+        }
+        if word == "latest" {
+            return self.latest(word);
+        }
+        if crate::format::name::is_valid(word) {
+            if let Some(id) = tags::read(&*self.0.disk, word)? {
+                let dangling = || not_found(word).hint("the tag's checkpoint is not kept any more");
+                return self.place_of(&id)?.ok_or_else(dangling);
+            }
+            if self.runs()?.iter().any(|run| run == word) {
+                return self.newest_place(word, word);
+            }
+        }
+        self.by_prefix(word)
+    }
+
+    fn newest_place(&self, run: &str, word: &str) -> Result<Place> {
+        Ok(self.newest(run)?.ok_or_else(|| not_found(word))?.place())
+    }
+
+    /// The newest checkpoint of the run that was saved to last.
+    fn latest(&self, word: &str) -> Result<Place> {
+        let mut newest: Option<Arc<Summary>> = None;
+        for run in self.runs()? {
+            let found = self.newest(&run)?;
+            let time = |s: &Option<Arc<Summary>>| {
+                s.as_ref().map(|s| (s.placement.time_ms, s.placement.seq))
+            };
+            if time(&found) > time(&newest) {
+                newest = found;
+            }
+        }
+        Ok(newest
+            .ok_or_else(|| not_found(word).hint("the store has no checkpoint yet"))?
+            .place())
+    }
+
+    fn at_step(&self, run: Option<&str>, step: &str, word: &str) -> Result<Place> {
+        let step: u64 = step.parse().map_err(|_| bad_revision(word))?;
+        let listing = self.list(run)?;
+        let mut found = listing.checkpoints.iter().filter(|s| s.step == step);
+        let Some(first) = found.next() else {
+            return Err(not_found(word));
+        };
+        match found.next() {
+            Some(other) => Err(ambiguous(word, &[first.place(), other.place()])),
+            None => Ok(first.place()),
+        }
+    }
+
+    /// A checkpoint's place; of several, as after a copy, the first.
+    fn place_of(&self, id: &CheckpointId) -> Result<Option<Place>> {
+        Ok(self.places_where(|found| found == id)?.into_iter().next())
+    }
+
+    fn by_prefix(&self, word: &str) -> Result<Place> {
+        let hex = word
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if !hex || !(PREFIX_LEN_MIN..=64).contains(&word.len()) {
+            return Err(self.unknown(word));
+        }
+        let found = self.places_where(|id| id.to_string().starts_with(word))?;
+        match found.as_slice() {
+            [] => Err(self.unknown(word)),
+            [first, rest @ ..] if rest.iter().all(|p| p.id == first.id) => Ok(first.clone()),
+            several => Err(ambiguous(word, several)),
+        }
+    }
+
+    fn places_where(&self, matches: impl Fn(&CheckpointId) -> bool) -> Result<Vec<Place>> {
+        let mut found = Vec::new();
+        for run in self.runs()? {
+            found.extend(
+                history::places(&*self.0.disk, &run)?
+                    .into_iter()
+                    .filter(|p| matches(&p.id)),
+            );
+        }
+        Ok(found)
+    }
+
+    /// Says what there is instead.
+    fn unknown(&self, word: &str) -> Error {
+        let runs = self.runs().unwrap_or_default();
+        let tags = self.tags().unwrap_or_default();
+        let names: Vec<&str> = runs
+            .iter()
+            .map(String::as_str)
+            .chain(tags.keys().map(String::as_str))
+            .take(8)
+            .collect();
+        let hint = if names.is_empty() {
+            "the store has no checkpoint yet".to_owned()
+        } else {
+            format!(
+                "runs and tags here: {}; also `latest`, `step:N`, or an id's first digits",
+                names.join(", ")
+            )
+        };
+        not_found(word).hint(hint)
+    }
+}
+
+fn split_ancestor(revision: &str) -> Result<(&str, u32)> {
+    match revision.split_once('~') {
+        None => Ok((revision, 0)),
+        Some((base, "")) => Ok((base, 1)),
+        Some((base, back)) => Ok((base, back.parse().map_err(|_| bad_revision(revision))?)),
+    }
+}
+
+fn not_found(revision: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        "revision",
+        format!("no checkpoint is called {revision:?}"),
+    )
+}
+
+fn bad_revision(revision: &str) -> Error {
+    Error::invalid("revision-syntax", format!("{revision:?} is no revision"))
+        .hint("say `latest`, RUN, RUN@latest, step:N, RUN@step:N, a tag, or an id's first digits; add ~N for a parent")
+}
+
+fn ambiguous(revision: &str, places: &[Place]) -> Error {
+    let named: Vec<String> = places
+        .iter()
+        .take(4)
+        .map(|p| format!("{} in run {}", p.id.short(), p.run))
+        .collect();
+    Error::invalid(
+        "revision-ambiguous",
+        format!("{revision:?} names several checkpoints"),
+    )
+    .hint(format!("among them {}", named.join(", ")))
+}

@@ -1,0 +1,306 @@
+//! One chunk of a save: known already, or encoded against the best base that the bounds allow.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::chain::{self, Bounds, Candidate, DEPENDENCY_GAIN_PERCENT};
+use crate::codec::{self, Encoding, Estimate, Workspace};
+use crate::dtype::Lane;
+use crate::error::{Error, Result};
+use crate::format::pack::IndexEntry;
+use crate::format::store_file::Level;
+use crate::hash;
+use crate::id::ChunkId;
+use crate::restore::decode::{Decoder, check_chunk};
+use crate::save::Full;
+use crate::save::probe::DeltaProbe;
+use crate::store::Store;
+
+/// What holds for all chunks of a save.
+pub(crate) struct ChunkSaver<'s> {
+    pub(crate) store: &'s Store,
+    pub(crate) bounds: Bounds,
+    pub(crate) level: Level,
+    pub(crate) full: Full,
+    /// Decode every record before it is written.
+    pub(crate) verify: bool,
+    /// Chunks that this save stores, so that equal ones are stored once.
+    pub(crate) claimed: Mutex<HashSet<ChunkId>>,
+}
+
+/// One chunk and what is known of it beforehand.
+pub(crate) struct ChunkTask<'t> {
+    pub(crate) raw: &'t [u8],
+    pub(crate) lane: Lane,
+    /// The parent's chunk of the same tensor and range, if it is as long.
+    pub(crate) parent: Option<ChunkId>,
+    pub(crate) index: u64,
+    pub(crate) probe: &'t DeltaProbe,
+}
+
+/// What became of a chunk.
+#[derive(Debug)]
+pub(crate) struct SavedChunk {
+    pub(crate) id: ChunkId,
+    /// The record to write, unless the store or this save has one.
+    pub(crate) record: Option<(Vec<u8>, IndexEntry)>,
+    /// Lanes that differ from the base that it was compared with; all where there was none.
+    pub(crate) changed_lanes: u64,
+}
+
+/// A base that was chosen, with its bytes.
+struct Base {
+    candidate: Candidate,
+    raw: Arc<Vec<u8>>,
+    estimate: Estimate,
+}
+
+impl ChunkSaver<'_> {
+    /// Saves one chunk, up to the writing of its record.
+    pub(crate) fn save(&self, task: &ChunkTask<'_>, decoder: &mut Decoder) -> Result<SavedChunk> {
+        let unchanged = task
+            .parent
+            .filter(|parent| self.equals_held(parent, task.raw));
+        let id = unchanged.unwrap_or_else(|| hash::chunk_id(task.raw));
+        let lanes = (task.raw.len() / task.lane.width) as u64;
+        if self.is_stored(&id) || !self.claim(&id) {
+            let changed_lanes = if task.parent == Some(id) { 0 } else { lanes };
+            return Ok(SavedChunk {
+                id,
+                record: None,
+                changed_lanes,
+            });
+        }
+        let base = self.choose_base(task, decoder)?;
+        let changed_lanes = base
+            .as_ref()
+            .map_or(lanes, |b| codec::changed_lanes(task.raw, &b.raw, task.lane));
+        let (record, entry) = self.encode(task, id, base.as_ref(), &mut decoder.workspace)?;
+        if self.verify {
+            self.decode_again(task, &record, base.as_ref(), &mut decoder.workspace)?;
+        }
+        self.hold_next_base(task, &entry, base.as_ref());
+        Ok(SavedChunk {
+            id,
+            record: Some((record, entry)),
+            changed_lanes,
+        })
+    }
+
+    /// Whether the parent's chunk is held in memory and equal: comparing is cheaper than hashing.
+    fn equals_held(&self, parent: &ChunkId, raw: &[u8]) -> bool {
+        let held = self
+            .store
+            .0
+            .bases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(parent);
+        held.is_some_and(|held| held.as_slice() == raw)
+    }
+
+    /// Whether the store has a record that this save may refer to.
+    fn is_stored(&self, id: &ChunkId) -> bool {
+        let found = self.store.0.catalog.find(id);
+        match self.full {
+            Full::Auto => found.is_some(),
+            Full::Shared => found.is_some_and(|l| l.entry.depth == 0),
+            Full::SelfContained => false,
+        }
+    }
+
+    fn claim(&self, id: &ChunkId) -> bool {
+        self.claimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(*id)
+    }
+
+    /// The nearest base that the bounds allow and that saves enough.
+    fn choose_base(&self, task: &ChunkTask<'_>, decoder: &mut Decoder) -> Result<Option<Base>> {
+        if self.full != Full::Auto || !task.probe.is_worth_trying(task.index) {
+            return Ok(None);
+        }
+        let find = |id: &ChunkId| self.store.0.catalog.find(id).map(|l| l.entry);
+        let parent = task
+            .parent
+            .and_then(|id| find(&id))
+            .filter(|e| e.raw_len as usize == task.raw.len());
+        let alone = codec::estimate_alone(task.raw, task.lane);
+        let mut candidate = parent.map(Candidate::parent);
+        while let Some(tried) = candidate {
+            // The lower bound of a record's cost rules most bases out before they are decoded.
+            if !tried.fits(self.bounds, merge_cost(task.raw.len()), task.raw.len()) {
+                candidate = Candidate::base_of(&tried.base, find);
+                continue;
+            }
+            let raw = self.base_bytes(&tried.base, decoder)?;
+            let estimate = codec::estimate(task.raw, &raw, task.lane);
+            if estimate.stored_len * 100 > alone.stored_len * (100 - DEPENDENCY_GAIN_PERCENT) {
+                task.probe.tell(false);
+                return Ok(None);
+            }
+            let own_cost = estimate.stored_len as u64 + merge_cost(task.raw.len());
+            if tried.fits(self.bounds, own_cost, task.raw.len())
+                && !tried.is_worn_out(estimate.stored_len)
+            {
+                task.probe.tell(true);
+                return Ok(Some(Base {
+                    candidate: tried,
+                    raw,
+                    estimate,
+                }));
+            }
+            candidate = Candidate::base_of(&tried.base, find);
+        }
+        Ok(None)
+    }
+
+    /// A base's raw bytes: held from an earlier save, or decoded.
+    fn base_bytes(&self, base: &IndexEntry, decoder: &mut Decoder) -> Result<Arc<Vec<u8>>> {
+        let held = self
+            .store
+            .0
+            .bases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&base.chunk);
+        if let Some(raw) = held {
+            return Ok(raw);
+        }
+        let recipe = self.store.recipe(&base.chunk)?;
+        let mut raw = vec![0; recipe.raw_len()];
+        decoder.decode(
+            &*self.store.0.disk,
+            &self.store.0.catalog,
+            &recipe,
+            false,
+            &mut raw,
+        )?;
+        Ok(Arc::new(raw))
+    }
+
+    /// The record: against the base if it really keeps the bounds and really is smaller.
+    fn encode(
+        &self,
+        task: &ChunkTask<'_>,
+        id: ChunkId,
+        base: Option<&Base>,
+        workspace: &mut Workspace,
+    ) -> Result<(Vec<u8>, IndexEntry)> {
+        let mut record = Vec::with_capacity(codec::max_encoded_len(task.raw.len()));
+        if let Some(base) = base {
+            let transform = base.estimate.transform;
+            let encoding = codec::encode(
+                task.raw,
+                Some(&base.raw),
+                task.lane,
+                transform,
+                self.level,
+                workspace,
+                &mut record,
+            )?;
+            let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+            if !encoding.uses_base {
+                return Ok((record, self.entry(task, id, None, cost, encoding)));
+            }
+            if base.candidate.fits(self.bounds, cost, task.raw.len()) {
+                return Ok((record, self.entry(task, id, Some(base), cost, encoding)));
+            }
+            record.clear();
+        }
+        let encoding =
+            codec::encode_alone(task.raw, task.lane, self.level, workspace, &mut record)?;
+        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+        Ok((record, self.entry(task, id, None, cost, encoding)))
+    }
+
+    /// The index entry, without what the pack writer fills in; the cycle's length gets the
+    /// record's own there.
+    fn entry(
+        &self,
+        task: &ChunkTask<'_>,
+        id: ChunkId,
+        base: Option<&Base>,
+        cost: u64,
+        _: Encoding,
+    ) -> IndexEntry {
+        let saturate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        let on = base.map(|b| &b.candidate);
+        IndexEntry {
+            chunk: id,
+            offset: 0,
+            stored_len: 0,
+            raw_len: saturate(task.raw.len() as u64),
+            crc32: 0,
+            cost: saturate(cost + on.map_or(0, |c| u64::from(c.base.cost))),
+            cycle_len: on.map_or(0, |c| c.cycle_len),
+            age: on.map_or(0, |c| c.age.saturating_add(1)),
+            depth: on.map_or(0, |c| c.base.depth.saturating_add(1)),
+            inputs: on.map(|c| c.base.chunk).into_iter().collect(),
+        }
+    }
+
+    fn decode_again(
+        &self,
+        task: &ChunkTask<'_>,
+        record: &[u8],
+        base: Option<&Base>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
+        let inputs: Vec<&[u8]> = base.map(|b| b.raw.as_slice()).into_iter().collect();
+        let head = crate::format::record::decode_head(record)?;
+        let inputs = inputs.get(..usize::from(head.inputs)).unwrap_or_default();
+        let mut raw = vec![0; task.raw.len()];
+        codec::decode(record, inputs, &mut raw, workspace)?;
+        if raw == task.raw {
+            return Ok(());
+        }
+        Err(Error::corrupt(
+            "encoder",
+            "a record does not decode to what was saved; memory may be bad",
+        ))
+    }
+
+    /// Keeps in memory what the next save will code against: this chunk, unless a delta on top
+    /// of it would break the budget, or else its base once more.
+    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<&Base>) {
+        let mut bases = self
+            .store
+            .0
+            .bases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Some(base) = base else {
+            if let Some(parent) = &task.parent {
+                bases.remove(parent);
+            }
+            if task.probe.is_worth_trying(1) {
+                bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
+            }
+            return;
+        };
+        let base_id = base.candidate.base.chunk;
+        let own_cost = u64::from(entry.cost).saturating_sub(u64::from(base.candidate.base.cost));
+        let again = Candidate::parent(Arc::new(entry.clone()));
+        if again.fits(self.bounds, own_cost, task.raw.len()) {
+            bases.remove(&base_id);
+            bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
+        } else {
+            bases.insert(base_id, Arc::clone(&base.raw));
+        }
+    }
+}
+
+/// What merging alone costs: less than any record against a base.
+fn merge_cost(raw_len: usize) -> u64 {
+    raw_len as u64 * chain::weight::MERGE / 256
+}
+
+/// Holds a record's bytes, as read back from disk, against the chunk it is of.
+pub(crate) fn read_back(store: &Store, id: &ChunkId, decoder: &mut Decoder) -> Result<()> {
+    let recipe = store.recipe(id)?;
+    let mut raw = vec![0; recipe.raw_len()];
+    decoder.decode(&*store.0.disk, &store.0.catalog, &recipe, false, &mut raw)?;
+    check_chunk(id, &raw)
+}

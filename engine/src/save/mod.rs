@@ -1,0 +1,149 @@
+//! Save: draft, then cut and encode in parallel, write packs, publish.
+
+mod chunk;
+mod commit;
+mod draft;
+mod pipeline;
+mod probe;
+
+pub use draft::{ByteSource, Draft};
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::placement::Durability;
+use crate::format::store_file::Level;
+use crate::id::CheckpointId;
+use crate::restore::Checkpoint;
+use crate::store::Store;
+
+/// Whether a save makes a full checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Full {
+    /// Where the bounds or the store's settings call for it.
+    #[default]
+    Auto,
+    /// Every chunk at depth 0; identical depth-0 chunks of other checkpoints are shared.
+    Shared,
+    /// Every chunk at depth 0 and stored anew, shared with no other checkpoint.
+    SelfContained,
+}
+
+/// What a save is told beside the state itself.
+#[derive(Clone, Debug)]
+pub struct SaveOptions {
+    /// The run to add to; made if there is none.
+    pub run: String,
+    /// The training step; by default one more than the parent's, 0 for the first.
+    pub step: Option<u64>,
+    /// A revision to continue; by default the run's newest checkpoint.
+    pub parent: Option<String>,
+    /// Whether to make a full checkpoint.
+    pub full: Full,
+    /// What to wait for.
+    pub durability: Durability,
+    /// How hard to try; by default the store's level.
+    pub level: Option<Level>,
+    /// Tags to set once it is committed.
+    pub tags: Vec<String>,
+}
+
+impl SaveOptions {
+    /// A durable save to a run.
+    pub fn new(run: impl Into<String>) -> Self {
+        Self {
+            run: run.into(),
+            step: None,
+            parent: None,
+            full: Full::Auto,
+            durability: Durability::Durable,
+            level: None,
+            tags: Vec::new(),
+        }
+    }
+
+    /// Sets the training step.
+    #[must_use]
+    pub fn step(mut self, step: u64) -> Self {
+        self.step = Some(step);
+        self
+    }
+
+    /// Sets the durability.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+}
+
+/// What a save did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaveReport {
+    /// The checkpoint's id.
+    pub id: CheckpointId,
+    /// Its run.
+    pub run: String,
+    /// Its place in the run.
+    pub seq: u64,
+    /// Its step.
+    pub step: u64,
+    /// Whether the run held this very checkpoint at this step already; nothing was added then.
+    pub existed: bool,
+    /// Whether every chunk is at depth 0.
+    pub full: bool,
+    /// Depth of its deepest record.
+    pub depth: u8,
+    /// Bytes of its tensors and blobs.
+    pub logical_bytes: u64,
+    /// Bytes that its packs and manifest added to the store.
+    pub added_bytes: u64,
+    /// Restore cost in raw bytes read.
+    pub restore_cost: u64,
+    /// Its chunks.
+    pub chunks: u64,
+    /// Its chunks that were stored.
+    pub new_chunks: u64,
+}
+
+impl Store {
+    /// Starts a checkpoint. Nothing is written before [`Draft::commit`].
+    ///
+    /// # Errors
+    /// `InvalidInput` if the run's name is not allowed, `NotFound` if the parent is none.
+    pub fn draft<'a>(&self, options: SaveOptions) -> Result<Draft<'a>> {
+        crate::format::name::check(&options.run, "run")?;
+        for tag in &options.tags {
+            crate::format::name::check(tag, "tag")?;
+        }
+        let parent = match &options.parent {
+            Some(revision) => Some(self.checkpoint(revision)?),
+            None => match self.newest(&options.run)? {
+                Some(newest) => Some(self.checkpoint_at(&newest.place())?),
+                None => None,
+            },
+        };
+        Ok(Draft::new(self.clone(), options, parent.map(Arc::new)))
+    }
+
+    /// Starts a new run at a checkpoint: its first checkpoint holds what `revision` holds.
+    ///
+    /// # Errors
+    /// `Conflict` if there is such a run, `NotFound` if the revision names no checkpoint.
+    pub fn fork(&self, revision: &str, run: &str) -> Result<SaveReport> {
+        crate::format::name::check(run, "run")?;
+        let source = self.checkpoint(revision)?;
+        if self.newest(run)?.is_some() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "run-exists",
+                format!("there is a run {run:?} already"),
+            )
+            .hint("choose another name"));
+        }
+        commit::fork(self, &source, run)
+    }
+}
+
+/// The parent that a save codes against.
+pub(crate) type Parent = Option<Arc<Checkpoint>>;

@@ -1,0 +1,215 @@
+//! Caches that spare opening thousands of small files (format-spec.md section 5.5).
+//!
+//! Never trusted beyond their checksum, never needed: a missing, stale or damaged cache costs
+//! time. Write-once like everything else: a new file replaces the old ones when the uncached
+//! part has grown to a fraction of the cached, so the work stays proportional to what is added.
+
+use std::collections::HashSet;
+
+use crate::error::{Error, Result};
+use crate::format::cursor::{Reader, Writer};
+use crate::format::envelope::{self, FileKind};
+use crate::format::limits;
+use crate::format::pack::{self, IndexEntry};
+use crate::hash::crc32;
+use crate::id::PackId;
+use crate::store::disk::{Disk, EntryKind, read_whole};
+use crate::store::pack_file::PackFile;
+use crate::store::path::{self, Folder, StorePath};
+
+/// Longest cache file that is read.
+const CACHE_LEN_MAX: u64 = 8 << 30;
+/// Fewer uncached items than this are never worth a new cache.
+const UNCACHED_MIN: usize = 64;
+/// A new cache is made when one item in this many is uncached.
+const UNCACHED_SHARE: usize = 8;
+
+/// Cached pack indexes.
+pub(crate) const INDEXES: &str = "indexes";
+/// Cached summaries of manifests.
+pub(crate) const SUMMARIES: &str = "summaries";
+
+/// Whether so many uncached items call for a new cache.
+pub(crate) fn is_due(cached: usize, uncached: usize) -> bool {
+    uncached >= UNCACHED_MIN.max(cached / UNCACHED_SHARE)
+}
+
+/// A pack's index from the cache.
+pub(crate) struct CachedIndex {
+    pub(crate) pack: PackId,
+    pub(crate) len: u64,
+    pub(crate) entries: Vec<IndexEntry>,
+}
+
+/// Items of a cache file: each a byte string; the envelope before them, a CRC-32 behind.
+pub(crate) fn encode(items: &[Vec<u8>]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.bytes(&envelope::encode(FileKind::Cache))
+        .u64(items.len() as u64);
+    for item in items {
+        w.u64(item.len() as u64).bytes(item);
+    }
+    let crc = crc32(w.as_slice());
+    w.u32(crc);
+    w.finish()
+}
+
+/// The items of a cache file.
+pub(crate) fn decode(file: &[u8]) -> Result<Vec<&[u8]>> {
+    let mut r = Reader::new(file, 0);
+    envelope::decode(&mut r, FileKind::Cache)?;
+    let (body, crc) = file.split_at(file.len() - 4);
+    if crc != crc32(body).to_le_bytes() {
+        return Err(Error::corrupt(
+            "cache-checksum",
+            "a cache fails its checksum",
+        ));
+    }
+    let count = r.u64()?;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        let len = usize::try_from(r.u64()?).unwrap_or(usize::MAX);
+        items.push(r.bytes(len)?);
+    }
+    r.u32()?;
+    r.finish()?;
+    Ok(items)
+}
+
+/// The cache files of one kind.
+fn files(disk: &dyn Disk, kind: &'static str) -> Vec<StorePath> {
+    let listed = disk.list(&path::folder(Folder::Cache)).unwrap_or_default();
+    let of_kind = |e: &crate::store::disk::Entry| {
+        (e.kind == EntryKind::File)
+            .then(|| path::parse_cache(kind, &e.name))
+            .flatten()
+    };
+    listed.iter().filter_map(of_kind).collect()
+}
+
+/// The bytes of every whole cache file of a kind; damaged ones are passed over.
+pub(crate) fn load(disk: &dyn Disk, kind: &'static str) -> Vec<Vec<u8>> {
+    let read = |path: &StorePath| read_whole(disk, path, CACHE_LEN_MAX).ok();
+    files(disk, kind)
+        .iter()
+        .filter_map(read)
+        .filter(|file| decode(file).is_ok())
+        .collect()
+}
+
+/// Puts one cache file in place of all of its kind.
+pub(crate) fn replace(
+    disk: &dyn Disk,
+    txn: u128,
+    kind: &'static str,
+    items: &[Vec<u8>],
+) -> Result<()> {
+    let old = files(disk, kind);
+    let bytes = encode(items);
+    let mut hash = [0; 16];
+    hash.copy_from_slice(blake3::hash(&bytes).as_bytes().split_at(16).0);
+    let path = path::cache(kind, u128::from_le_bytes(hash));
+    let mut file = disk.create(txn)?;
+    file.write(&bytes)?;
+    file.publish(&path)?;
+    for stale in old.iter().filter(|old| **old != path) {
+        disk.remove(stale)?;
+    }
+    Ok(())
+}
+
+/// Cached indexes of the packs that are wanted.
+pub(crate) fn load_indexes(disk: &dyn Disk, wanted: &HashSet<PackId>) -> Vec<CachedIndex> {
+    if wanted.len() < UNCACHED_MIN {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for file in load(disk, INDEXES) {
+        let items = decode(&file).unwrap_or_default();
+        found.extend(
+            items
+                .iter()
+                .filter_map(|item| decode_index_item(item, wanted).ok().flatten()),
+        );
+    }
+    found
+}
+
+fn decode_index_item(item: &[u8], wanted: &HashSet<PackId>) -> Result<Option<CachedIndex>> {
+    let mut r = Reader::new(item, 0);
+    let (pack, len, index_offset) = (PackId(r.array()?), r.u64()?, r.u64()?);
+    if !wanted.contains(&pack) {
+        return Ok(None);
+    }
+    let index = r.bytes(r.left())?;
+    if crate::hash::pack_id(index) != pack {
+        return Ok(None);
+    }
+    let entries = pack::decode_index(index, index_offset)?;
+    Ok(Some(CachedIndex { pack, len, entries }))
+}
+
+/// Caches the indexes of all packs anew, if enough of them are not cached.
+pub(crate) fn refresh_indexes(disk: &dyn Disk, txn: u128, packs: &[PackId]) -> Result<()> {
+    let listed: HashSet<PackId> = packs.iter().copied().collect();
+    let held = load(disk, INDEXES);
+    let mut items: Vec<Vec<u8>> = Vec::new();
+    let mut cached = HashSet::new();
+    for item in held
+        .iter()
+        .flat_map(|file| decode(file).unwrap_or_default())
+    {
+        let id = PackId(Reader::new(item, 0).array()?);
+        if listed.contains(&id) && cached.insert(id) {
+            items.push(item.to_vec());
+        }
+    }
+    if !is_due(cached.len(), listed.len() - cached.len()) {
+        return Ok(());
+    }
+    for id in packs.iter().filter(|id| !cached.contains(id)) {
+        let Ok(pack) = PackFile::open(disk, id) else {
+            continue;
+        };
+        let mut entries = pack.index().to_vec();
+        let index = pack::encode_index(&mut entries)?.0;
+        let index_offset =
+            pack.len() - crate::format::pack::TRAILER_LEN as u64 - index.len() as u64;
+        let mut w = Writer::new();
+        w.bytes(&id.0)
+            .u64(pack.len())
+            .u64(index_offset)
+            .bytes(&index);
+        items.push(w.finish());
+    }
+    if items.len() > limits::RECORDS_MAX as usize {
+        return Ok(());
+    }
+    replace(disk, txn, INDEXES, &items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_cache_is_refused() {
+        let items = vec![b"one".to_vec(), vec![], b"three".to_vec()];
+        let good = encode(&items);
+        assert_eq!(decode(&good).unwrap(), items);
+        for len in 0..good.len() {
+            assert!(decode(&good[..len]).is_err(), "prefix {len}");
+        }
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn rewriting_stays_proportional() {
+        assert!(!is_due(0, 63) && is_due(0, 64));
+        assert!(!is_due(8000, 999) && is_due(8000, 1000));
+    }
+}

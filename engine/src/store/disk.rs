@@ -1,0 +1,186 @@
+//! The seam to storage: a handful of dumb verbs that know nothing of the format.
+//!
+//! The real disk implements them with system calls, the crash simulator with a model of what
+//! a power cut may lose. Rules for every implementation:
+//!
+//! - A file's bytes never change once it has a name; files are only added, replaced whole or
+//!   removed.
+//! - Nothing is durable before [`Disk::sync`] or [`NewFile::sync`] returned: bytes need the
+//!   file's sync, names the sync of their folder.
+//! - A failed sync is final: the caller must drop the file and never retry it.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::store::path::StorePath;
+
+/// What is at a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A folder.
+    Folder,
+    /// Anything else: never opened, never followed.
+    Other,
+}
+
+/// One name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name, without its folder.
+    pub name: String,
+    /// What is there.
+    pub kind: EntryKind,
+}
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// With others.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// What became of a file that was to get a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It has the name now.
+    New,
+    /// The name was taken; nothing was changed.
+    Exists,
+}
+
+/// Held until dropped; the operating system drops it when the process dies.
+pub trait Lock: Debug + Send + Sync {}
+
+/// A store's storage.
+pub trait Disk: Debug + Send + Sync {
+    /// The names in a folder, in no order; none if there is no such folder.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn list(&self, folder: &StorePath) -> Result<Vec<Entry>>;
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; `Corrupt` if the name is no regular file.
+    fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>>;
+
+    /// Starts a file that has no name yet; `txn` names the writer.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn create(&self, txn: u128) -> Result<Box<dyn NewFile>>;
+
+    /// Makes a folder if there is none.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn make_folder(&self, folder: &StorePath) -> Result<()>;
+
+    /// Makes a file's bytes, or a folder's names, durable.
+    ///
+    /// # Errors
+    /// If the storage cannot say that they are.
+    fn sync(&self, path: &StorePath) -> Result<()>;
+
+    /// Removes a file's name; no error if it has none.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn remove(&self, path: &StorePath) -> Result<()>;
+
+    /// Takes a lock on a file, which is made if there is none. `None` if `wait` is false and
+    /// another holds it.
+    ///
+    /// # Errors
+    /// If the storage has no locks or refuses.
+    fn lock(&self, path: &StorePath, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>>;
+
+    /// A value that changes whenever unsynced bytes may have been lost: the boot's id.
+    fn boot_id(&self) -> [u8; 16];
+}
+
+/// A named file, open for reading. Its bytes never change.
+pub trait FileView: Debug + Send + Sync {
+    /// Bytes in all.
+    fn len(&self) -> u64;
+
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `out` from `offset` on.
+    ///
+    /// # Errors
+    /// `Corrupt` if the file ends before, else if the storage refuses.
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()>;
+
+    /// All bytes as memory, where the storage can map them and the reader wants that.
+    fn mapped(&self) -> Option<&[u8]>;
+
+    /// Says that these bytes were just written or will not be read again: later reads should
+    /// come from the device, not from memory.
+    fn forget_cached(&self) {}
+}
+
+/// A file that nobody else sees yet.
+pub trait NewFile: Debug + Send {
+    /// Makes sure that there is room for `bytes` more.
+    ///
+    /// # Errors
+    /// `NoSpace` if there is not.
+    fn reserve(&mut self, bytes: u64) -> Result<()>;
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// If the storage refuses; the file must then be dropped.
+    fn write(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Makes the bytes durable; the last call before a name is given.
+    ///
+    /// # Errors
+    /// If the storage cannot say that they are; the file must then be dropped.
+    fn sync(&mut self) -> Result<()>;
+
+    /// Gives the file a name that is not taken.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn publish(self: Box<Self>, path: &StorePath) -> Result<Published>;
+
+    /// Gives the file a name, atomically in place of what had it. Only for tags.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn replace(self: Box<Self>, path: &StorePath) -> Result<()>;
+}
+
+/// Reads a whole small file, refusing one that is longer than `max`.
+///
+/// # Errors
+/// `Limit` if it is longer, else as [`Disk::open`].
+pub fn read_whole(disk: &dyn Disk, path: &StorePath, max: u64) -> Result<Vec<u8>> {
+    let view = disk.open(path)?;
+    let len = usize::try_from(view.len())
+        .ok()
+        .filter(|_| view.len() <= max)
+        .ok_or_else(|| {
+            crate::Error::new(
+                crate::ErrorKind::Limit,
+                "file-length",
+                "a file is longer than it may be",
+            )
+            .file(path)
+            .differs(format!("at most {max} bytes"), view.len())
+        })?;
+    let mut bytes = vec![0; len];
+    view.read_at(0, &mut bytes).map_err(|e| e.file(path))?;
+    Ok(bytes)
+}

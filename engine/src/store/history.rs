@@ -1,0 +1,307 @@
+//! Manifests as files: reading one, listing a run, summing up thousands quickly.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::cursor::{Reader, Writer};
+use crate::format::limits;
+use crate::format::manifest::Manifest;
+use crate::format::name;
+use crate::format::placement::{Durability, Placement};
+use crate::id::CheckpointId;
+use crate::store::cache;
+use crate::store::disk::{Disk, EntryKind, read_whole};
+use crate::store::pack_file::{PackFile, RecordExtent};
+use crate::store::path::{self, Folder};
+
+/// A manifest's place: what its file name and folder say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The run.
+    pub run: String,
+    /// Its place in the run.
+    pub seq: u64,
+    /// The checkpoint's id.
+    pub id: CheckpointId,
+}
+
+/// What a listing shows of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// The checkpoint's id.
+    pub id: CheckpointId,
+    /// The checkpoint it continues.
+    pub parent: Option<CheckpointId>,
+    /// The training step.
+    pub step: u64,
+    /// Its metrics.
+    pub metrics: BTreeMap<String, f64>,
+    /// How many tensors it has.
+    pub tensors: u64,
+    /// Bytes of its manifest.
+    pub manifest_len: u64,
+    /// Where, when and how it was saved.
+    pub placement: Placement,
+}
+
+impl Summary {
+    fn new(manifest: &Manifest, manifest_len: u64) -> Self {
+        Self {
+            id: manifest.id,
+            parent: manifest.body.parent,
+            step: manifest.body.step,
+            metrics: manifest.body.metrics.clone(),
+            tensors: manifest.body.tensors.len() as u64,
+            manifest_len,
+            placement: manifest.placement.clone(),
+        }
+    }
+
+    /// Where its manifest lies.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            run: self.placement.run.clone(),
+            seq: self.placement.seq,
+            id: self.id,
+        }
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let mut w = Writer::new();
+        w.bytes(&self.id.0).u8(u8::from(self.parent.is_some()));
+        w.bytes(&self.parent.unwrap_or(CheckpointId([0; 32])).0);
+        w.u64(self.step).u64(self.tensors).u64(self.manifest_len);
+        w.count(self.metrics.len(), limits::ENTRIES_MAX)?;
+        for (key, value) in &self.metrics {
+            w.key(key)?.u64(value.to_bits());
+        }
+        w.bytes(&self.placement.encode()?);
+        Ok(w.finish())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let mut r = Reader::new(bytes, 0);
+        let id = CheckpointId(r.array()?);
+        let has_parent = r.u8()? == 1;
+        let parent = Some(CheckpointId(r.array()?)).filter(|_| has_parent);
+        let (step, tensors, manifest_len) = (r.u64()?, r.u64()?, r.u64()?);
+        let count = r.count(limits::ENTRIES_MAX, 10)?;
+        let metrics = (0..count)
+            .map(|_| Ok((r.key()?.to_owned(), f64::from_bits(r.u64()?))))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        let placement = Placement::decode(r.bytes(r.left())?)?;
+        Ok(Self {
+            id,
+            parent,
+            step,
+            metrics,
+            tensors,
+            manifest_len,
+            placement,
+        })
+    }
+}
+
+/// A manifest that cannot be read, and why.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Where it lies.
+    pub place: Place,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+/// What a listing found.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Whole checkpoints, by run, then by order of their saves.
+    pub checkpoints: Vec<Arc<Summary>>,
+    /// Manifests that cannot be read.
+    pub damaged: Vec<Damaged>,
+}
+
+/// The runs of a store, sorted.
+pub(crate) fn runs(disk: &dyn Disk) -> Result<Vec<String>> {
+    let listed = disk.list(&path::folder(Folder::Runs))?;
+    let valid = listed
+        .into_iter()
+        .filter(|e| e.kind == EntryKind::Folder && name::is_valid(&e.name));
+    let mut runs: Vec<String> = valid.map(|e| e.name).collect();
+    runs.sort_unstable();
+    Ok(runs)
+}
+
+/// The manifests of a run, in order of their saves.
+pub(crate) fn places(disk: &dyn Disk, run: &str) -> Result<Vec<Place>> {
+    let listed = disk.list(&path::run_folder(run)?)?;
+    let parsed = listed
+        .iter()
+        .filter(|e| e.kind == EntryKind::File)
+        .filter_map(|e| path::parse_manifest(&e.name));
+    let mut places: Vec<Place> = parsed
+        .map(|(seq, id)| Place {
+            run: run.to_owned(),
+            seq,
+            id,
+        })
+        .collect();
+    places.sort_unstable();
+    Ok(places)
+}
+
+/// Reads a manifest and holds it against its place. A relaxed save of an earlier boot counts
+/// only if all that it needs is whole.
+pub(crate) fn read_manifest(disk: &dyn Disk, place: &Place) -> Result<Manifest> {
+    Ok(read_with_len(disk, place)?.0)
+}
+
+fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
+    let path = path::manifest(&place.run, place.seq, &place.id)?;
+    let file = read_whole(disk, &path, limits::MANIFEST_LEN_MAX)?;
+    let manifest =
+        Manifest::decode(&file, &codec::decompress_section).map_err(|e| e.file(&path))?;
+    let placement = &manifest.placement;
+    if manifest.id != place.id {
+        return Err(
+            Error::corrupt("manifest-id", "a manifest does not hash to its name")
+                .file(&path)
+                .differs(place.id, manifest.id),
+        );
+    }
+    if placement.run != place.run || placement.seq != place.seq {
+        return Err(Error::corrupt(
+            "manifest-place",
+            "a manifest is of another place than its name says",
+        )
+        .file(&path)
+        .differs(
+            format!("{} {}", place.run, place.seq),
+            format!("{} {}", placement.run, placement.seq),
+        ));
+    }
+    if placement.durability == Durability::Relaxed && placement.boot != disk.boot_id() {
+        prove(disk, &manifest).map_err(|e| {
+            e.file(&path)
+                .hint("a relaxed save of an earlier boot did not reach the disk whole")
+        })?;
+    }
+    Ok((manifest, file.len() as u64))
+}
+
+/// Checks every record that the checkpoint may need.
+fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
+    let mut buffer = Vec::new();
+    for hint in &manifest.packs {
+        let pack = PackFile::open(disk, &hint.pack)?;
+        pack.require_len(hint.len)?;
+        for entry in pack.index() {
+            pack.record(RecordExtent::from(entry), &mut buffer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Summaries that this process has seen; manifests never change, so they stay true.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    known: Mutex<HashMap<Place, Arc<Summary>>>,
+    cache_loaded: Mutex<bool>,
+}
+
+impl History {
+    /// The summary of one checkpoint.
+    pub(crate) fn summary(&self, disk: &dyn Disk, place: &Place) -> Result<Arc<Summary>> {
+        let held = self
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(place)
+            .cloned();
+        if let Some(summary) = held {
+            return Ok(summary);
+        }
+        let (manifest, len) = read_with_len(disk, place)?;
+        let summary = Arc::new(Summary::new(&manifest, len));
+        self.remember(place.clone(), Arc::clone(&summary));
+        Ok(summary)
+    }
+
+    /// Adds what a save just committed.
+    pub(crate) fn add(&self, manifest: &Manifest, manifest_len: u64) {
+        let summary = Summary::new(manifest, manifest_len);
+        self.remember(summary.place(), Arc::new(summary));
+    }
+
+    fn remember(&self, place: Place, summary: Arc<Summary>) {
+        self.known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(place, summary);
+    }
+
+    /// The summaries of these places, and the places that cannot be read.
+    pub(crate) fn summaries(&self, disk: &dyn Disk, places: Vec<Place>) -> Result<Listing> {
+        if places.len() > 16 {
+            self.load_cache(disk);
+        }
+        let mut listing = Listing::default();
+        for place in places {
+            match self.summary(disk, &place) {
+                Ok(summary) => listing.checkpoints.push(summary),
+                // Removed between the listing and the reading.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
+                    return Err(error);
+                }
+                Err(error) => listing.damaged.push(Damaged { place, error }),
+            }
+        }
+        Ok(listing)
+    }
+
+    fn load_cache(&self, disk: &dyn Disk) {
+        let mut loaded = self
+            .cache_loaded
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut loaded, true) {
+            return;
+        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for file in cache::load(disk, cache::SUMMARIES) {
+            for item in cache::decode(&file).unwrap_or_default() {
+                if let Ok(summary) = Summary::decode(item) {
+                    known
+                        .entry(summary.place())
+                        .or_insert_with(|| Arc::new(summary));
+                }
+            }
+        }
+    }
+
+    /// Writes the summaries of all durable checkpoints to the cache, if enough are not there.
+    pub(crate) fn refresh_cache(&self, disk: &dyn Disk, txn: u128) -> Result<()> {
+        let mut places = Vec::new();
+        for run in runs(disk)? {
+            places.extend(self::places(disk, &run)?);
+        }
+        let held = cache::load(disk, cache::SUMMARIES);
+        let cached = held
+            .iter()
+            .map(|file| cache::decode(file).map_or(0, |items| items.len()))
+            .sum();
+        if !cache::is_due(cached, places.len().saturating_sub(cached)) {
+            return Ok(());
+        }
+        let listing = self.summaries(disk, places)?;
+        let durable = listing
+            .checkpoints
+            .iter()
+            .filter(|s| s.placement.durability != Durability::Relaxed);
+        let items = durable.map(|s| s.encode()).collect::<Result<Vec<_>>>()?;
+        cache::replace(disk, txn, cache::SUMMARIES, &items)
+    }
+}

@@ -1,0 +1,283 @@
+//! Packs as files: sealing one, opening one, reading a record out of one.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::format::cursor::Reader;
+use crate::format::envelope::{self, ENVELOPE_LEN, FileKind};
+use crate::format::pack::{self, IndexEntry, TRAILER_LEN, Trailer};
+use crate::format::placement::PackHint;
+use crate::format::record::RECORD_ALIGN;
+use crate::hash;
+use crate::id::PackId;
+use crate::store::disk::{Disk, FileView, NewFile, Published};
+use crate::store::path;
+
+/// A pack that is being written.
+#[derive(Debug)]
+pub(crate) struct PackWriter {
+    file: Box<dyn NewFile>,
+    at: u64,
+    entries: Vec<IndexEntry>,
+}
+
+/// A pack that has its name.
+#[derive(Debug)]
+pub(crate) struct SealedPack {
+    pub(crate) hint: PackHint,
+    pub(crate) entries: Vec<IndexEntry>,
+    /// Whether the save made it; otherwise the store had the very same pack.
+    pub(crate) new: bool,
+}
+
+impl PackWriter {
+    pub(crate) fn create(disk: &dyn Disk, txn: u128) -> Result<Self> {
+        let mut file = disk.create(txn)?;
+        file.write(&envelope::encode(FileKind::Pack))?;
+        Ok(Self {
+            file,
+            at: ENVELOPE_LEN as u64,
+            entries: Vec::new(),
+        })
+    }
+
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.at
+    }
+
+    /// Appends a record; `entry` gets its offset, length and checksum here, and its own bytes are
+    /// added to its cycle's.
+    pub(crate) fn append(&mut self, record: &[u8], mut entry: IndexEntry) -> Result<()> {
+        entry.offset = self.at;
+        entry.crc32 = hash::crc32(record);
+        entry.stored_len = u32::try_from(record.len()).map_err(|_| {
+            Error::new(
+                crate::ErrorKind::Limit,
+                "record-length",
+                "a record is too long",
+            )
+        })?;
+        self.file.write(record)?;
+        entry.cycle_len = entry.cycle_len.saturating_add(entry.stored_len);
+        let end = self.at + u64::from(entry.stored_len);
+        self.at = end.next_multiple_of(RECORD_ALIGN);
+        let padding = [0; RECORD_ALIGN as usize];
+        self.file.write(
+            padding
+                .split_at(usize::try_from(self.at - end).unwrap_or_default())
+                .0,
+        )?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Writes index and trailer, makes the bytes durable if asked, and gives the pack its name.
+    pub(crate) fn seal(mut self, disk: &dyn Disk, durable: bool) -> Result<SealedPack> {
+        let (index, id) = pack::encode_index(&mut self.entries)?;
+        let index_len = index.len() as u64;
+        let len = self.at + index_len + TRAILER_LEN as u64;
+        self.file.write(&index)?;
+        self.file.write(
+            &Trailer {
+                index_offset: self.at,
+                index_len,
+                pack_len: len,
+            }
+            .encode(),
+        )?;
+        if durable {
+            self.file.sync()?;
+        }
+        let path = path::pack(&id);
+        disk.make_folder(&path.parent())?;
+        let published = self.file.publish(&path)?;
+        if published == Published::Exists {
+            // The name is the hash of the index: what has it must be the same pack, whole.
+            PackFile::open(disk, &id)?.require_len(len)?;
+        }
+        let hint = PackHint { pack: id, len };
+        Ok(SealedPack {
+            hint,
+            entries: self.entries,
+            new: published == Published::New,
+        })
+    }
+}
+
+/// A pack open for reading, its index checked against its name.
+#[derive(Debug)]
+pub(crate) struct PackFile {
+    pub(crate) id: PackId,
+    view: Arc<dyn FileView>,
+    index: Vec<IndexEntry>,
+}
+
+impl PackFile {
+    /// Opens a pack and checks envelope, trailer and index; no record is read.
+    pub(crate) fn open(disk: &dyn Disk, id: &PackId) -> Result<Self> {
+        let path = path::pack(id);
+        let view = disk.open(&path)?;
+        let index = read_index(&*view, id).map_err(|e| e.file(&path))?;
+        Ok(Self {
+            id: *id,
+            view,
+            index,
+        })
+    }
+
+    /// Opens a pack whose index is known already.
+    pub(crate) fn open_for_records(disk: &dyn Disk, id: &PackId) -> Result<Self> {
+        Ok(Self {
+            id: *id,
+            view: disk.open(&path::pack(id))?,
+            index: Vec::new(),
+        })
+    }
+
+    pub(crate) fn index(&self) -> &[IndexEntry] {
+        &self.index
+    }
+
+    pub(crate) fn into_index(self) -> Vec<IndexEntry> {
+        self.index
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.view.len()
+    }
+
+    pub(crate) fn require_len(&self, len: u64) -> Result<()> {
+        if self.len() == len {
+            return Ok(());
+        }
+        Err(
+            Error::corrupt("pack-length", "a pack has another length than was written")
+                .file(path::pack(&self.id))
+                .differs(len, self.len()),
+        )
+    }
+
+    /// Makes later reads come from the device.
+    pub(crate) fn forget_cached(&self) {
+        self.view.forget_cached();
+    }
+
+    /// A record's bytes, checked against their CRC-32: borrowed from the map, or read into
+    /// `buffer`.
+    pub(crate) fn record<'a>(
+        &'a self,
+        at: RecordExtent,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        let bytes = self.bytes(at, buffer)?;
+        let found = hash::crc32(bytes);
+        if found != at.crc32 {
+            return Err(
+                Error::corrupt("record-checksum", "a record fails its checksum")
+                    .file(path::pack(&self.id))
+                    .offset(at.offset)
+                    .differs(format!("{:#010x}", at.crc32), format!("{found:#010x}")),
+            );
+        }
+        Ok(bytes)
+    }
+
+    fn bytes<'a>(&'a self, at: RecordExtent, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        let end = at.offset + u64::from(at.stored_len);
+        if end > self.len() {
+            return Err(
+                Error::corrupt("truncated", "a pack ends before a record of its index")
+                    .file(path::pack(&self.id))
+                    .offset(at.offset)
+                    .differs(end, self.len()),
+            );
+        }
+        if let Some(map) = self.view.mapped() {
+            let range = usize::try_from(at.offset)
+                .ok()
+                .zip(usize::try_from(end).ok());
+            return Ok(range
+                .and_then(|(start, end)| map.get(start..end))
+                .unwrap_or_default());
+        }
+        buffer.resize(at.stored_len as usize, 0);
+        self.view.read_at(at.offset, buffer)?;
+        Ok(buffer)
+    }
+
+    /// The bytes of a record where they lie, if the pack is mapped; not checked.
+    pub(crate) fn mapped(&self) -> Option<&[u8]> {
+        self.view.mapped()
+    }
+}
+
+/// Where a record's bytes lie in its pack, and their checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordExtent {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes in all.
+    pub stored_len: u32,
+    /// CRC-32 of them.
+    pub crc32: u32,
+}
+
+impl From<&IndexEntry> for RecordExtent {
+    fn from(entry: &IndexEntry) -> Self {
+        Self {
+            offset: entry.offset,
+            stored_len: entry.stored_len,
+            crc32: entry.crc32,
+        }
+    }
+}
+
+/// From the file's end: trailer, then index; then the envelope at its start.
+fn read_index(view: &dyn FileView, id: &PackId) -> Result<Vec<IndexEntry>> {
+    let index = read_index_bytes(view)?;
+    let found = hash::pack_id(&index.bytes);
+    if found != *id {
+        return Err(
+            Error::corrupt("index-hash", "a pack's index does not hash to its name")
+                .offset(index.offset)
+                .differs(id, found),
+        );
+    }
+    pack::decode_index(&index.bytes, index.offset)
+}
+
+struct IndexBytes<'a> {
+    offset: u64,
+    bytes: Cow<'a, [u8]>,
+}
+
+fn read_index_bytes(view: &dyn FileView) -> Result<IndexBytes<'_>> {
+    let len = view.len();
+    let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else {
+        return Err(Error::corrupt("truncated", "a pack is too short").differs(TRAILER_LEN, len));
+    };
+    let trailer_bytes = read(view, trailer_at, TRAILER_LEN)?;
+    let trailer = Trailer::decode(&trailer_bytes, len)?;
+    let envelope_bytes = read(view, 0, ENVELOPE_LEN)?;
+    envelope::decode(&mut Reader::new(&envelope_bytes, 0), FileKind::Pack)?;
+    let index_len = usize::try_from(trailer.index_len).unwrap_or(usize::MAX);
+    Ok(IndexBytes {
+        offset: trailer.index_offset,
+        bytes: read(view, trailer.index_offset, index_len)?,
+    })
+}
+
+/// Bytes that lie within the file, borrowed from its map or read.
+fn read(view: &dyn FileView, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+    if let Some(map) = view.mapped() {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = map.get(start..).and_then(|rest| rest.get(..len));
+        let short = || Error::corrupt("truncated", "a pack is too short").offset(offset);
+        return bytes.map(Cow::Borrowed).ok_or_else(short);
+    }
+    let mut bytes = vec![0; len];
+    view.read_at(offset, &mut bytes)?;
+    Ok(Cow::Owned(bytes))
+}

@@ -1,0 +1,116 @@
+//! A writer's transaction: the gate shared, an intent locked while it lives
+//! (format-spec.md section 15.2).
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::disk::{Disk, EntryKind, Lock, LockMode};
+use crate::store::path::{self, Folder, TxnFile};
+
+/// How often a fresh intent is made again when another writer's clean-up took it for dead.
+const ATTEMPTS: usize = 16;
+
+/// Held from before the first lookup until the commit is durable.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    disk: Arc<dyn Disk>,
+    pub(crate) id: u128,
+    intent: Option<Box<dyn Lock>>,
+    _gate: Box<dyn Lock>,
+}
+
+impl Transaction {
+    /// Takes the gate, clears away what dead writers left, and locks an intent.
+    pub(crate) fn begin(disk: &Arc<dyn Disk>) -> Result<Self> {
+        let gate = wait_for(&**disk, &path::gate(), LockMode::Shared)?;
+        remove_leftovers(&**disk)?;
+        for _ in 0..ATTEMPTS {
+            let id = random_id()?;
+            let intent = wait_for(&**disk, &path::intent(id), LockMode::Exclusive)?;
+            // A clean-up may have removed the file between its making and its locking.
+            let name = path::intent(id);
+            if disk
+                .list(&path::folder(Folder::Txn))?
+                .iter()
+                .any(|e| e.name == name.file_name())
+            {
+                return Ok(Self {
+                    disk: Arc::clone(disk),
+                    id,
+                    intent: Some(intent),
+                    _gate: gate,
+                });
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Locked,
+            "intent",
+            "other writers keep removing this writer's intent",
+        ))
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        // Best effort: an intent that stays is unlocked, and the next writer removes it.
+        let removed = self.disk.remove(&path::intent(self.id));
+        if let Err(error) = removed {
+            tracing::warn!(%error, "an intent was left behind");
+        }
+        self.intent = None;
+    }
+}
+
+/// Waits for a lock; the kernel frees it when its holder ends, however it ends.
+pub(crate) fn wait_for(
+    disk: &dyn Disk,
+    path: &path::StorePath,
+    mode: LockMode,
+) -> Result<Box<dyn Lock>> {
+    disk.lock(path, mode, true)?.ok_or_else(|| {
+        Error::new(ErrorKind::Locked, "lock", "another process holds a lock").file(path)
+    })
+}
+
+/// Removes intents that nobody holds and the temporary files of their writers.
+fn remove_leftovers(disk: &dyn Disk) -> Result<()> {
+    let listed = disk.list(&path::folder(Folder::Txn))?;
+    let files = listed.iter().filter(|e| e.kind == EntryKind::File);
+    let found: Vec<TxnFile> = files.filter_map(|e| path::parse_txn(&e.name)).collect();
+    let mut live = Vec::new();
+    for file in &found {
+        let TxnFile::Intent(id, path) = file else {
+            continue;
+        };
+        match disk.lock(path, LockMode::Exclusive, false)? {
+            Some(_held_while_removed) => disk.remove(path)?,
+            None => live.push(*id),
+        }
+    }
+    for file in &found {
+        let TxnFile::Temporary(id, path) = file else {
+            continue;
+        };
+        if !live.contains(id)
+            && !found
+                .iter()
+                .any(|f| matches!(f, TxnFile::Intent(i, _) if i == id))
+        {
+            // Its writer's intent is gone for longer than this clean-up: nobody can need it.
+            disk.remove(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn random_id() -> Result<u128> {
+    Ok(u128::from_le_bytes(random_bytes()?))
+}
+
+/// Bytes from the kernel's generator.
+pub(crate) fn random_bytes() -> Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Error::io("get random bytes", e.into()))?;
+    Ok(bytes)
+}

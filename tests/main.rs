@@ -1,0 +1,5 @@
+//! Everything that is tested from outside: the engine's public API and the command line.
+
+mod support; // states that look like training, stores on temporary folders
+
+mod roundtrip; // whatever is saved comes back, bit for bit
