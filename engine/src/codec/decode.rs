@@ -1,7 +1,9 @@
 //! Record and inputs to raw bytes (format-spec.md section 10.6).
 
 use crate::codec::coder::{Coder, Contexts, fill_constant};
+use crate::codec::leading::{self, Shifts, StreamsView};
 use crate::codec::transform::Transform;
+use crate::codec::word::Word;
 use crate::codec::{Layout, Predictor, Workspace, planes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{self, RecordHead, StreamEntry};
@@ -28,6 +30,11 @@ pub fn decode(
             undo_in_place(plan, head.lane_width, out)
         }
         Layout::Planes => decode_planes(record, &head, plan, out, workspace),
+        Layout::Leading => match head.lane_width {
+            2 => decode_leading::<u16>(record, &head, plan, out, workspace),
+            4 => decode_leading::<u32>(record, &head, plan, out, workspace),
+            _ => decode_leading::<u64>(record, &head, plan, out, workspace),
+        },
     }
 }
 
@@ -114,7 +121,11 @@ impl<'a> DecodePlan<'a> {
             ),
             (
                 "there are parameters that nothing takes",
-                head.params.is_empty(),
+                head.params.is_empty() || layout == Layout::Leading,
+            ),
+            (
+                "leading bits need a base and lanes of several bytes",
+                layout != Layout::Leading || (transform.needs_base() && width > 1),
             ),
         ];
         if let Some((broken, _)) = rules.into_iter().find(|(_, holds)| !holds) {
@@ -187,6 +198,42 @@ fn undo_words<W: crate::codec::word::Word>(plan: DecodePlan<'_>, out: &mut [u8])
         .zip(plan.base.chunks_exact(W::BYTES))
     {
         plan.transform.inverse(W::load(x), W::load(b)).store(x);
+    }
+}
+
+fn decode_leading<W: Word>(
+    record: &[u8],
+    head: &RecordHead<'_>,
+    plan: DecodePlan<'_>,
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let [leading, low, escapes] = head.streams.as_slice() else {
+        return Err(stream_count(3, head.streams.len()));
+    };
+    if low.coder != Coder::Raw.code() || escapes.coder != Coder::Raw.code() {
+        return Err(Error::corrupt("leading-coder", "low bits and escapes must be stored raw"));
+    }
+    let shifts = Shifts::from_params(head.params, W::BYTES)?;
+    let (lanes, low) = (out.len() / W::BYTES, stored(record, low));
+    let Workspace { planes, contexts, .. } = workspace;
+    planes.resize(lanes + low.len() + leading::look_ahead(), 0);
+    let (symbols, padded) = planes.split_at_mut(lanes);
+    decode_stream(record, leading, symbols, contexts)?;
+    let (copy, zeros) = padded.split_at_mut(low.len());
+    copy.copy_from_slice(low);
+    zeros.fill(0);
+    let streams = StreamsView {
+        leading: symbols,
+        low: padded,
+        low_len: low.len(),
+        escapes: stored(record, escapes),
+    };
+    match plan.transform {
+        Transform::FloatSubtract => leading::merge::<W>(&streams, plan.base, &shifts, out, |u, b| {
+            Transform::FloatSubtract.inverse(u, b)
+        }),
+        other => leading::merge::<W>(&streams, plan.base, &shifts, out, |u, b| other.inverse(u, b)),
     }
 }
 

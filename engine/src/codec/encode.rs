@@ -1,8 +1,10 @@
 //! Raw bytes to a record (format-spec.md section 10): estimates, then streams.
 
-use crate::codec::choose::{self, StreamPlan};
-use crate::codec::coder::{Coder, PATTERN_LEN_MAX, ZstdMode};
+use crate::codec::choose::{self, Method, StreamPlan};
+use crate::codec::coder::{Coder, Contexts, PATTERN_LEN_MAX, ZstdMode};
+use crate::codec::leading::{self, Shifts};
 use crate::codec::transform::Transform;
+use crate::codec::word::Word;
 use crate::codec::{Layout, Predictor, Workspace, planes};
 use crate::dtype::Lane;
 use crate::error::Result;
@@ -12,13 +14,13 @@ use crate::format::store_file::Level;
 /// Bytes that a stream takes in a record's head.
 const STREAM_HEAD_LEN: usize = 4;
 /// A coded stream must be at least this much shorter than raw, or decoding it is not worth it.
-const WORTH_CODING_PERCENT: usize = 97;
+const WORTH_CODING_PERCENT: usize = 99;
 
 /// What an encoding of a chunk will take, judged from a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// The best transform for it.
-    pub transform: Transform,
+    /// The best method for it.
+    pub method: Method,
     /// Bytes of the record, more or less.
     pub stored_len: usize,
 }
@@ -43,13 +45,13 @@ pub const fn max_encoded_len(raw_len: usize) -> usize {
 /// What `raw` would take on its own.
 #[must_use]
 pub fn estimate_alone(raw: &[u8], lane: Lane) -> Estimate {
-    to_estimate(raw, lane, choose::best_transform(lane, raw, None))
+    to_estimate(raw, lane, choose::best_method(lane, raw, None))
 }
 
 /// What `raw` would take against `base`, which is as long.
 #[must_use]
 pub fn estimate(raw: &[u8], base: &[u8], lane: Lane) -> Estimate {
-    to_estimate(raw, lane, choose::best_transform(lane, raw, Some(base)))
+    to_estimate(raw, lane, choose::best_method(lane, raw, Some(base)))
 }
 
 #[expect(
@@ -58,11 +60,11 @@ pub fn estimate(raw: &[u8], base: &[u8], lane: Lane) -> Estimate {
     clippy::cast_precision_loss,
     reason = "an estimate; chunks are far below 2^24 lanes and bits are not negative"
 )]
-fn to_estimate(raw: &[u8], lane: Lane, (transform, bits): (Transform, f32)) -> Estimate {
+fn to_estimate(raw: &[u8], lane: Lane, (method, bits): (Method, f32)) -> Estimate {
     let head = RECORD_FIXED_LEN + lane.width * STREAM_HEAD_LEN;
     let bytes = ((raw.len() / lane.width) as f32 * bits / 8.0) as usize;
     Estimate {
-        transform,
+        method,
         stored_len: head + bytes,
     }
 }
@@ -78,14 +80,13 @@ pub fn encode_alone(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let transform = choose::candidates(lane, false)
-        .first()
-        .copied()
-        .unwrap_or(Transform::Identity);
-    encode(raw, None, lane, transform, level, workspace, out)
+    let plain = Method { transform: Transform::Identity, layout: Layout::Planes };
+    let method = choose::candidates(lane, false).first().copied().unwrap_or(plain);
+    encode(raw, None, lane, method, level, workspace, out)
 }
 
-/// Appends a record of `raw` by `transform`, against `base` if the transform needs one.
+/// Appends a record of `raw` by `method`, against `base` if its transform needs one. The levels
+/// above `Fast` try the other layouts as well and keep the shortest.
 ///
 /// Falls back to a constant or to raw bytes where these are no longer.
 ///
@@ -95,7 +96,7 @@ pub fn encode(
     raw: &[u8],
     base: Option<&[u8]>,
     lane: Lane,
-    transform: Transform,
+    method: Method,
     level: Level,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
@@ -104,13 +105,17 @@ pub fn encode(
         return whole(raw, lane, Coder::Constant, pattern, out);
     }
     let start = out.len();
-    let base = if transform.needs_base() {
-        base.unwrap_or_default()
-    } else {
-        &[]
-    };
-    let mut best = encode_planes(raw, base, lane, transform, level, workspace, out)?;
-    if !lane.float && !transform.needs_base() {
+    let base = base.unwrap_or_default();
+    let mut best = encode_by(raw, base, lane, method, level, workspace, out)?;
+    if level != Level::Fast {
+        let others = choose::candidates(lane, method.transform.needs_base());
+        for other in others.into_iter().filter(|other| *other != method) {
+            best = shorter_of(best, start, out, |out| {
+                encode_by(raw, base, lane, other, level, workspace, out)
+            })?;
+        }
+    }
+    if !lane.float && !method.transform.needs_base() {
         best = shorter_of(best, start, out, |out| {
             encode_matches(raw, lane, level, workspace, out)
         })?;
@@ -120,6 +125,30 @@ pub fn encode(
         return whole(raw, lane, Coder::Raw, raw, out);
     }
     Ok(best)
+}
+
+fn encode_by(
+    raw: &[u8],
+    base: &[u8],
+    lane: Lane,
+    method: Method,
+    level: Level,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let base = if method.transform.needs_base() { base } else { &[] };
+    match (method.layout, lane.width) {
+        (Layout::Leading, 2) => {
+            encode_leading::<u16>(raw, base, lane, method.transform, level, workspace, out)
+        }
+        (Layout::Leading, 4) => {
+            encode_leading::<u32>(raw, base, lane, method.transform, level, workspace, out)
+        }
+        (Layout::Leading, 8) => {
+            encode_leading::<u64>(raw, base, lane, method.transform, level, workspace, out)
+        }
+        _ => encode_planes(raw, base, lane, method.transform, level, workspace, out),
+    }
 }
 
 /// Keeps what lies at `start`, or what `other` appends where that is shorter.
@@ -223,12 +252,8 @@ fn encode_planes(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let plans = choose::stream_plans(lane, transform, raw, base, level);
-    let Workspace {
-        planes,
-        streams,
-        contexts,
-    } = workspace;
+    let plans = choose::plane_plans(lane, transform, raw, base, level);
+    let Workspace { planes, streams, contexts, .. } = workspace;
     planes.resize(raw.len(), 0);
     match lane.width {
         1 => planes::split::<u8>(transform, raw, base, planes),
@@ -277,13 +302,44 @@ fn encode_planes(
     })
 }
 
+fn encode_leading<W: Word>(
+    raw: &[u8],
+    base: &[u8],
+    lane: Lane,
+    transform: Transform,
+    level: Level,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let Workspace { words, leading: split, streams, contexts, .. } = workspace;
+    words.resize(raw.len().div_ceil(8), 0);
+    let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
+    planes::residuals(transform, raw, base, words);
+    let shifts = Shifts::learn(words, base);
+    leading::split(words, base, &shifts, split);
+    streams.clear();
+    let count = split.leading.len();
+    let plan = choose::leading_plan(&split.leading, level);
+    let at_most = count * WORTH_CODING_PERCENT / 100;
+    let coded = code_plane(plan, level, &split.leading, at_most, contexts, streams)?;
+    let (coder, stored) =
+        if coded { (Coder::Zstd, &*streams) } else { (Coder::Raw, &split.leading) };
+    let params = shifts.to_params();
+    let head = RecordHead { params: &params, ..head_of(raw, lane, transform, Layout::Leading) };
+    let stored = [(coder, stored), (Coder::Raw, &split.low), (Coder::Raw, &split.escapes)];
+    encode_head(out, &head, stored.iter().map(|(coder, bytes)| (coder.code(), bytes.len())))?;
+    stored.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
+    let zstd_len = if coded { count } else { 0 };
+    Ok(Encoding { uses_base: true, zstd_len, layout: Layout::Leading })
+}
+
 /// Appends the plane's zstd frame if the plan and the result say so.
 fn code_plane(
     plan: StreamPlan,
     level: Level,
     plane: &[u8],
     at_most: usize,
-    contexts: &mut crate::codec::coder::Contexts,
+    contexts: &mut Contexts,
     streams: &mut Vec<u8>,
 ) -> Result<bool> {
     let StreamPlan::Zstd(mode) = plan else {
@@ -314,11 +370,15 @@ mod tests {
     use super::*;
     use crate::codec::{borrow_raw, decode};
 
+    fn planes(transform: Transform) -> Method {
+        Method { transform, layout: Layout::Planes }
+    }
+
     fn check(
         raw: &[u8],
         base: Option<&[u8]>,
         lane: Lane,
-        transform: Transform,
+        method: Method,
     ) -> (Encoding, usize) {
         let mut workspace = Workspace::default();
         let mut shortest = (
@@ -335,7 +395,7 @@ mod tests {
                 raw,
                 base,
                 lane,
-                transform,
+                method,
                 level,
                 &mut workspace,
                 &mut record,
@@ -346,7 +406,7 @@ mod tests {
             let inputs: Vec<&[u8]> = base.filter(|_| encoding.uses_base).into_iter().collect();
             let mut out = vec![0x55; raw.len()];
             decode(record, &inputs, &mut out, &mut workspace).unwrap();
-            assert_eq!(out, raw, "{lane:?} {transform:?} {level:?}");
+            assert_eq!(out, raw, "{lane:?} {method:?} {level:?}");
             if record.len() < shortest.1 {
                 shortest = (encoding, record.len());
             }
@@ -372,12 +432,12 @@ mod tests {
                 let (raw, base) = (bytes(1), bytes(7));
                 for float in [false, true] {
                     for transform in Transform::ALL {
-                        check(
-                            &raw,
-                            transform.needs_base().then_some(&base[..]),
-                            Lane { width, float },
-                            transform,
-                        );
+                        let base = transform.needs_base().then_some(&base[..]);
+                        let lane = Lane { width, float };
+                        check(&raw, base, lane, Method { transform, layout: Layout::Planes });
+                        if base.is_some() && width > 1 {
+                            check(&raw, base, lane, Method { transform, layout: Layout::Leading });
+                        }
                     }
                 }
             }
@@ -393,7 +453,7 @@ mod tests {
             width: 4,
             float: true,
         };
-        let (_, len) = check(&raw, None, lane, Transform::Rotate);
+        let (_, len) = check(&raw, None, lane, planes(Transform::Rotate));
         assert_eq!(len, RECORD_FIXED_LEN + STREAM_HEAD_LEN + 4);
     }
 
@@ -436,7 +496,7 @@ mod tests {
             width: 4,
             float: true,
         };
-        let (encoding, len) = check(&raw, Some(&base), lane, Transform::FloatSubtract);
+        let (encoding, len) = check(&raw, Some(&base), lane, planes(Transform::FloatSubtract));
         assert!(encoding.uses_base && len < 200, "{len}");
     }
 }

@@ -53,57 +53,56 @@ impl Histogram {
     }
 }
 
-/// The histograms of every plane of the residuals, from a sample of the lanes.
-pub(crate) fn sample(
+/// Counts of bytes.
+impl FromIterator<u8> for Histogram {
+    fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
+        let mut histogram = Self { counts: [0; 256], total: 0 };
+        for byte in bytes {
+            if let Some(count) = histogram.counts.get_mut(usize::from(byte)) {
+                *count += 1;
+            }
+            histogram.total += 1;
+        }
+        histogram
+    }
+}
+
+/// Up to [`SAMPLE_LANES`] lanes of a slice, in runs spread from its first lane to its last.
+pub(crate) fn sample_lanes(width: usize, bytes: &[u8]) -> Vec<u8> {
+    let lanes = bytes.len() / width;
+    if lanes <= SAMPLE_LANES {
+        return bytes.to_vec();
+    }
+    let run = SAMPLE_LANES / SAMPLE_RUNS;
+    let start = |index: usize| (lanes - run) * index / (SAMPLE_RUNS - 1) * width;
+    let runs = (0..SAMPLE_RUNS).map(|index| bytes.get(start(index)..start(index) + run * width));
+    runs.flatten().flatten().copied().collect()
+}
+
+/// The histograms of every plane of the residuals of sampled lanes.
+pub(crate) fn planes_of(
     width: usize,
     transform: Transform,
     raw: &[u8],
     base: &[u8],
 ) -> Vec<Histogram> {
     match width {
-        1 => sample_words::<u8>(transform, raw, base),
-        2 => sample_words::<u16>(transform, raw, base),
-        4 => sample_words::<u32>(transform, raw, base),
-        _ => sample_words::<u64>(transform, raw, base),
+        1 => planes_of_words(&residuals_of::<u8>(transform, raw, base)),
+        2 => planes_of_words(&residuals_of::<u16>(transform, raw, base)),
+        4 => planes_of_words(&residuals_of::<u32>(transform, raw, base)),
+        _ => planes_of_words(&residuals_of::<u64>(transform, raw, base)),
     }
 }
 
-fn sample_words<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Vec<Histogram> {
-    let lanes = raw.len() / W::BYTES;
-    let mut histograms = vec![
-        Histogram {
-            counts: [0; 256],
-            total: 0
-        };
-        W::BYTES
-    ];
-    let run = if lanes <= SAMPLE_LANES {
-        lanes
-    } else {
-        SAMPLE_LANES / SAMPLE_RUNS
-    };
-    let runs = if lanes <= SAMPLE_LANES {
-        1
-    } else {
-        SAMPLE_RUNS
-    };
-    let mut words = [W::ZERO; SAMPLE_LANES];
-    for index in 0..runs {
-        let start = (lanes - run) * index / runs.max(2).saturating_sub(1).max(1) * W::BYTES;
-        let bytes = start..start + run * W::BYTES;
-        let (words, _) = words.split_at_mut(run);
-        let base = base.get(bytes.clone()).unwrap_or_default();
-        planes::residuals(transform, raw.get(bytes).unwrap_or_default(), base, words);
-        for word in words.iter() {
-            for (plane, histogram) in histograms.iter_mut().enumerate() {
-                if let Some(count) = histogram.counts.get_mut(usize::from(word.byte(plane))) {
-                    *count += 1;
-                }
-                histogram.total += 1;
-            }
-        }
-    }
-    histograms
+/// The residual words of a sample.
+pub(crate) fn residuals_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Vec<W> {
+    let mut words = vec![W::ZERO; raw.len() / W::BYTES];
+    planes::residuals(transform, raw, base, &mut words);
+    words
+}
+
+fn planes_of_words<W: Word>(words: &[W]) -> Vec<Histogram> {
+    (0..W::BYTES).map(|plane| words.iter().map(|word| word.byte(plane)).collect()).collect()
 }
 
 #[cfg(test)]
@@ -121,10 +120,10 @@ mod tests {
                 (state >> 56).to_le_bytes()[0]
             })
             .collect();
-        for histogram in sample(4, Transform::Identity, &noise, &[]) {
+        for histogram in planes_of(4, Transform::Identity, &sample_lanes(4, &noise), &[]) {
             assert!(histogram.entropy() > 7.95, "{}", histogram.entropy());
         }
-        for histogram in sample(2, Transform::Identity, &[7; 512], &[]) {
+        for histogram in planes_of(2, Transform::Identity, &[7; 512], &[]) {
             assert!(histogram.entropy() < 0.001 && histogram.peak() > 0.999);
         }
     }
@@ -134,7 +133,7 @@ mod tests {
         let mut raw = vec![0u8; 100_000];
         raw[99_999] = 1;
         raw[0] = 2;
-        let counts = &sample(1, Transform::Identity, &raw, &[])[0].counts;
+        let counts = &planes_of(1, Transform::Identity, &sample_lanes(1, &raw), &[])[0].counts;
         assert_eq!((counts[1], counts[2]), (1, 1));
     }
 }

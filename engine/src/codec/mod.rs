@@ -8,10 +8,12 @@ pub mod coder;
 mod decode;
 mod encode;
 mod histogram;
+mod leading;
 mod planes;
 pub mod transform;
 mod word;
 
+pub use choose::Method;
 pub use decode::{borrow_raw, decode};
 pub use encode::{
     Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len,
@@ -67,11 +69,13 @@ pub enum Layout {
     Whole,
     /// One stream for each byte of the word.
     Planes,
+    /// One byte of each word, the bits below it, and the words that do not fit.
+    Leading,
 }
 
 impl Layout {
     /// Every layout, in the order of the registry.
-    pub const ALL: [Self; 2] = [Self::Whole, Self::Planes];
+    pub const ALL: [Self; 3] = [Self::Whole, Self::Planes, Self::Leading];
 
     /// The code on disk.
     #[must_use]
@@ -79,6 +83,7 @@ impl Layout {
         match self {
             Self::Whole => 0,
             Self::Planes => 1,
+            Self::Leading => 2,
         }
     }
 
@@ -88,6 +93,7 @@ impl Layout {
         match self {
             Self::Whole => "whole",
             Self::Planes => "planes",
+            Self::Leading => "leading",
         }
     }
 }
@@ -108,6 +114,8 @@ pub fn changed_lanes(a: &[u8], b: &[u8], lane: crate::dtype::Lane) -> u64 {
 pub struct Workspace {
     pub(crate) planes: Vec<u8>,
     pub(crate) streams: Vec<u8>,
+    pub(crate) words: Vec<u64>,
+    pub(crate) leading: leading::Streams,
     pub(crate) contexts: coder::Contexts,
 }
 

@@ -25,6 +25,13 @@ pub(crate) trait Word: bytemuck::Pod + Eq {
     /// Small differences of either sign to small integers.
     fn zigzag(self) -> Self;
     fn unzigzag(self) -> Self;
+    /// The top eight bits below the sign: an f32's or bf16's exponent.
+    fn key(self) -> u8;
+    /// Bits up to the highest that is set.
+    fn bit_length(self) -> u32;
+    fn to_u64(self) -> u64;
+    /// The low bits of a 64-bit word.
+    fn from_u64(word: u64) -> Self;
 }
 
 macro_rules! word {
@@ -92,6 +99,23 @@ macro_rules! word {
             #[inline(always)]
             fn unzigzag(self) -> Self {
                 self >> 1 ^ (self & 1).wrapping_neg()
+            }
+            #[inline(always)]
+            fn key(self) -> u8 {
+                self.rotate_left(1).byte(Self::BYTES - 1)
+            }
+            #[inline(always)]
+            fn bit_length(self) -> u32 {
+                Self::BITS - self.leading_zeros()
+            }
+            #[inline(always)]
+            fn to_u64(self) -> u64 {
+                u64::from(self)
+            }
+            #[inline(always)]
+            #[expect(clippy::cast_possible_truncation, reason = "takes the low bits on purpose")]
+            fn from_u64(word: u64) -> Self {
+                word as Self
             }
         }
     };

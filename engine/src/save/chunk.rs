@@ -190,12 +190,12 @@ impl ChunkSaver<'_> {
     ) -> Result<(Vec<u8>, IndexEntry)> {
         let mut record = Vec::with_capacity(codec::max_encoded_len(task.raw.len()));
         if let Some(base) = base {
-            let transform = base.estimate.transform;
+            let method = base.estimate.method;
             let encoding = codec::encode(
                 task.raw,
                 Some(&base.raw),
                 task.lane,
-                transform,
+                method,
                 self.level,
                 workspace,
                 &mut record,

@@ -1,0 +1,260 @@
+//! Leading bits (format-spec.md section 10.4.3): one byte of each residual word is coded, the
+//! bits below it are stored as they are.
+//!
+//! How many bits lie below depends on the base's exponent: a weight moves by about as much
+//! whatever its size, so the residual in units of its last place shrinks as it grows. With a
+//! shift for each exponent the coded bytes have one distribution, and one Huffman table fits.
+
+use crate::codec::word::Word;
+use crate::error::{Error, Result};
+
+/// The byte that says that a whole word follows among the escapes.
+pub(crate) const ESCAPE: u8 = 255;
+/// Bits that the coded byte keeps of a word of mean length: room above for words 8 times as
+/// large, bins fine enough that the bits below are even.
+const MEAN_BITS: u32 = 5;
+/// Bytes beyond the low bits that the reader may look at.
+const LOOK_AHEAD: usize = 8;
+
+/// For each key (the top byte of the base without its sign), how many bits are stored raw.
+pub(crate) struct Shifts([u8; 256]);
+
+impl Shifts {
+    /// The largest shift for words of `width` bytes: the coded byte is the top one.
+    const fn max(width: usize) -> usize {
+        width * 8 - 8
+    }
+
+    /// Learns the shifts from residuals and their base.
+    pub(crate) fn learn<W: Word>(words: &[W], base: &[u8]) -> Self {
+        let mut counts = [0u32; 256];
+        let mut lengths = [0u32; 256];
+        for (word, b) in words.iter().zip(base.chunks_exact(W::BYTES)) {
+            let key = usize::from(W::load(b).key());
+            if let (Some(count), Some(length)) = (counts.get_mut(key), lengths.get_mut(key)) {
+                *count += 1;
+                *length += word.bit_length();
+            }
+        }
+        let mut shifts = [0; 256];
+        let mut last = 0;
+        for ((shift, count), length) in shifts.iter_mut().zip(counts).zip(lengths) {
+            if count > 0 {
+                let mean = (length + count / 2) / count;
+                let wanted = mean.saturating_sub(MEAN_BITS) as usize;
+                last = u8::try_from(wanted.min(Self::max(W::BYTES))).unwrap_or(0);
+            }
+            // A key that does not occur takes its neighbour's shift: a longer run costs nothing.
+            *shift = last;
+        }
+        Self(shifts)
+    }
+
+    fn of(&self, key: u8) -> usize {
+        usize::from(self.0.get(usize::from(key)).copied().unwrap_or_default())
+    }
+
+    /// Runs of keys with the same shift: the first key and the shift of each.
+    pub(crate) fn to_params(&self) -> Vec<u8> {
+        let mut params = Vec::new();
+        let mut last = None;
+        for (key, shift) in (0u8..=255).zip(self.0) {
+            if last != Some(shift) {
+                params.extend([key, shift]);
+                last = Some(shift);
+            }
+        }
+        params
+    }
+
+    /// Reads the runs; keys ascend from 0 and no shift is too large.
+    pub(crate) fn from_params(params: &[u8], width: usize) -> Result<Self> {
+        let bad = || Error::corrupt("leading-params", "a record's shifts break their rules");
+        let mut shifts = [0; 256];
+        let mut previous: Option<u8> = None;
+        if params.len() % 2 != 0 || params.first() != Some(&0) {
+            return Err(bad());
+        }
+        for run in params.chunks_exact(2) {
+            let [key, shift] = *run else { return Err(bad()) };
+            if previous.is_some_and(|p| p >= key) || usize::from(shift) > Self::max(width) {
+                return Err(bad());
+            }
+            previous = Some(key);
+            shifts.get_mut(usize::from(key)..).unwrap_or_default().fill(shift);
+        }
+        Ok(Self(shifts))
+    }
+}
+
+/// The three streams of a chunk.
+#[derive(Default)]
+pub(crate) struct Streams {
+    /// One byte for each word.
+    pub(crate) leading: Vec<u8>,
+    /// The bits below, packed from the least significant bit up.
+    pub(crate) low: Vec<u8>,
+    /// Words whose leading bits do not fit a byte.
+    pub(crate) escapes: Vec<u8>,
+}
+
+/// Splits residual words into streams.
+pub(crate) fn split<W: Word>(words: &[W], base: &[u8], shifts: &Shifts, streams: &mut Streams) {
+    streams.leading.clear();
+    streams.low.clear();
+    streams.escapes.clear();
+    streams.leading.reserve(words.len());
+    streams.low.reserve(size_of_val(words) + LOOK_AHEAD);
+    let (mut held, mut held_bits) = (0u64, 0u32);
+    for (word, b) in words.iter().zip(base.chunks_exact(W::BYTES)) {
+        let shift = shifts.of(W::load(b).key());
+        let word_bits = word.to_u64();
+        let leading = word_bits >> shift;
+        if leading >= u64::from(ESCAPE) {
+            streams.leading.push(ESCAPE);
+            streams.escapes.extend_from_slice(word_bits.to_le_bytes().split_at(W::BYTES).0);
+            continue;
+        }
+        streams.leading.push(leading.to_le_bytes()[0]);
+        let low = word_bits & ((1 << shift) - 1);
+        // At most 7 bits are held, and a shift is at most 56.
+        held |= low << held_bits;
+        held_bits += u32::try_from(shift).unwrap_or(0);
+        let whole = (held_bits / 8) as usize;
+        streams.low.extend_from_slice(held.to_le_bytes().split_at(whole).0);
+        held = held.checked_shr(held_bits & !7).unwrap_or(0);
+        held_bits &= 7;
+    }
+    if held_bits > 0 {
+        streams.low.push(held.to_le_bytes()[0]);
+    }
+}
+
+/// The streams of a record, as the decoder sees them; `low` has zeros behind it.
+pub(crate) struct StreamsView<'a> {
+    pub(crate) leading: &'a [u8],
+    pub(crate) low: &'a [u8],
+    /// Bytes of `low` without the zeros.
+    pub(crate) low_len: usize,
+    pub(crate) escapes: &'a [u8],
+}
+
+/// Zeros that must follow the low bits.
+pub(crate) const fn look_ahead() -> usize {
+    LOOK_AHEAD
+}
+
+/// Puts residual words together again, in order, and hands each with its base to `put`.
+pub(crate) fn merge<W: Word>(
+    streams: &StreamsView<'_>,
+    base: &[u8],
+    shifts: &Shifts,
+    out: &mut [u8],
+    inverse: impl Fn(W, W) -> W,
+) -> Result<()> {
+    let mut escapes = streams.escapes.chunks_exact(W::BYTES);
+    let mut bit = 0usize;
+    let lanes = out.chunks_exact_mut(W::BYTES).zip(base.chunks_exact(W::BYTES));
+    for ((x, b), leading) in lanes.zip(streams.leading) {
+        let b = W::load(b);
+        let word = if *leading == ESCAPE {
+            let Some(word) = escapes.next() else { return Err(overrun()) };
+            W::load(word)
+        } else {
+            let shift = shifts.of(b.key());
+            let Some(window) = streams.low.get(bit / 8..bit / 8 + LOOK_AHEAD) else {
+                return Err(overrun());
+            };
+            let low = (u64::load(window) >> (bit % 8)) & ((1 << shift) - 1);
+            bit += shift;
+            W::from_u64(u64::from(*leading) << shift | low)
+        };
+        inverse(word, b).store(x);
+    }
+    let all_read = bit.div_ceil(8) == streams.low_len
+        && escapes.next().is_none()
+        && streams.escapes.len() % W::BYTES == 0;
+    if all_read { Ok(()) } else { Err(overrun()) }
+}
+
+fn overrun() -> Error {
+    Error::corrupt("leading-streams", "a record's low bits or escapes do not fit its leading bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip<W: Word>(words: &[W], base: &[u8]) -> Streams {
+        let shifts = Shifts::learn(words, base);
+        let shifts = Shifts::from_params(&shifts.to_params(), W::BYTES).unwrap();
+        let mut streams = Streams::default();
+        split(words, base, &shifts, &mut streams);
+        let mut low = streams.low.clone();
+        low.resize(low.len() + LOOK_AHEAD, 0);
+        let view = StreamsView {
+            leading: &streams.leading,
+            low: &low,
+            low_len: streams.low.len(),
+            escapes: &streams.escapes,
+        };
+        let mut out = vec![0; base.len()];
+        merge::<W>(&view, base, &shifts, &mut out, |word, _| word).unwrap();
+        let found: Vec<W> = out.chunks_exact(W::BYTES).map(W::load).collect();
+        assert!(found == words);
+        streams
+    }
+
+    fn noise(seed: u64) -> impl Iterator<Item = u64> {
+        (0u64..).map(move |i| {
+            (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xd6e8_feb8_6659_fd93)
+        })
+    }
+
+    #[test]
+    fn words_of_every_length_round_trip() {
+        for lanes in [1usize, 2, 7, 64, 1000] {
+            let base: Vec<u8> = noise(1).take(lanes).flat_map(u64::to_le_bytes).collect();
+            for bits in 0..=64u32 {
+                let cut = |w: u64| if bits == 0 { 0 } else { w >> (64 - bits) };
+                let words: Vec<u64> = noise(2).take(lanes).map(cut).collect();
+                round_trip(&words, &base);
+                let words: Vec<u32> = words.iter().map(|w| u32::from_u64(*w)).collect();
+                round_trip(&words, base.split_at(lanes * 4).0);
+                let words: Vec<u16> = words.iter().map(|w| u16::from_u64(u64::from(*w))).collect();
+                round_trip(&words, base.split_at(lanes * 2).0);
+            }
+        }
+    }
+
+    /// Residuals that are large where the base is small must give one narrow distribution.
+    #[test]
+    fn the_shift_follows_the_exponent() {
+        let exponents = noise(3).map(|w| 100 + w % 12);
+        let (mut words, mut base) = (Vec::new(), Vec::new());
+        for (exponent, w) in exponents.zip(noise(4)).take(50_000) {
+            base.extend((u32::from_u64(exponent) << 23).to_le_bytes());
+            words.push(u32::from_u64((w >> 44) << 8 >> (exponent - 100)));
+        }
+        let streams = round_trip(&words, &base);
+        assert!(streams.escapes.len() < 50_000 / 20);
+        let top = streams.leading.iter().filter(|s| **s >= 128).count();
+        assert!(top < 50_000 / 10, "{top}");
+    }
+
+    #[test]
+    fn hostile_params_and_streams_are_refused() {
+        for params in [&[][..], &[0], &[1, 3], &[0, 25], &[0, 1, 0, 2], &[0, 1, 5, 2, 4, 2]] {
+            assert!(Shifts::from_params(params, 4).is_err(), "{params:?}");
+        }
+        let shifts = Shifts::from_params(&[0, 20], 4).unwrap();
+        let base = [0; 8];
+        let view = |low_len, escapes| StreamsView { leading: &[3, ESCAPE], low: &[0; 11], low_len, escapes };
+        let decode = |view| merge::<u32>(&view, &base, &shifts, &mut [0; 8], |w, _| w);
+        assert!(decode(view(3, &[1, 2, 3, 4])).is_ok());
+        assert!(decode(view(4, &[1, 2, 3, 4])).is_err(), "low bits left over");
+        assert!(decode(view(3, &[])).is_err(), "escape missing");
+        assert!(decode(view(3, &[0; 8])).is_err(), "escape left over");
+        assert!(decode(view(3, &[0; 5])).is_err(), "half an escape");
+    }
+}
