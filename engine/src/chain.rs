@@ -53,10 +53,10 @@ impl Bounds {
 /// What reading and decoding one record costs, without its inputs, in raw bytes read.
 #[must_use]
 pub fn record_cost(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
-    let merge = if encoding.layout == Layout::Planes {
-        raw_len as u64 * weight::MERGE
-    } else {
+    let merge = if encoding.layout == Layout::Whole {
         0
+    } else {
+        raw_len as u64 * weight::MERGE
     };
     let zstd = encoding.zstd_len as u64 * weight::ZSTD;
     (stored_len as u64 * weight::READ + merge + zstd).div_ceil(256)

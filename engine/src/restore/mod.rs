@@ -20,6 +20,7 @@ use crate::progress::{self, Observer, Unobserved};
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
+use crate::store::catalog;
 use crate::store::history::{self, Place};
 
 /// Below this many bytes one thread is faster than several.
@@ -92,7 +93,7 @@ impl Checkpoint {
         let plan = || Plan::new(wanted, |chunk| self.store.recipe(chunk));
         match plan() {
             // The hints were stale: look at every pack before giving up.
-            Err(error) if error.code() == "chunk-missing" => {
+            Err(error) if catalog::may_be_elsewhere(&error) => {
                 store.catalog.forget();
                 store.catalog.load_all(&*store.disk)?;
                 plan()
