@@ -87,7 +87,8 @@ pub fn encode_alone(
 
 /// Appends a record of `raw` by `transform`, against `base` if the transform needs one.
 ///
-/// Falls back to a constant or to raw bytes where these are no longer.
+/// Falls back to a constant or to raw bytes where these are no longer, and to raw bytes where
+/// `raw` is no whole number of lanes.
 ///
 /// # Errors
 /// Only if the encoder runs out of memory.
@@ -100,6 +101,13 @@ pub fn encode(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
+    if raw.is_empty() || raw.len() % lane.width != 0 {
+        let bytes = Lane {
+            width: 1,
+            float: false,
+        };
+        return whole(raw, bytes, Coder::Raw, raw, out);
+    }
     if let Some(pattern) = constant_pattern(raw, lane.width) {
         return whole(raw, lane, Coder::Constant, pattern, out);
     }
