@@ -54,6 +54,7 @@ pub fn borrow_raw(record: &[u8]) -> Result<Option<&[u8]>> {
     if !plain || stream.coder != Coder::Raw.code() {
         return Ok(None);
     }
+    DecodePlan::new(&head, &[], head.raw_len as usize)?;
     Ok(record
         .get(stream.stored.clone())
         .filter(|raw| raw.len() == head.raw_len as usize))

@@ -88,7 +88,8 @@ pub fn encode_alone(
 /// Appends a record of `raw` by `method`, against `base` if its transform needs one. The levels
 /// above `Fast` try the other layouts as well and keep the shortest.
 ///
-/// Falls back to a constant or to raw bytes where these are no longer.
+/// Falls back to a constant or to raw bytes where these are no longer, and to raw bytes where
+/// `raw` is no whole number of lanes.
 ///
 /// # Errors
 /// Only if the encoder runs out of memory.
@@ -101,6 +102,13 @@ pub fn encode(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
+    if raw.is_empty() || raw.len() % lane.width != 0 {
+        let bytes = Lane {
+            width: 1,
+            float: false,
+        };
+        return whole(raw, bytes, Coder::Raw, raw, out);
+    }
     if let Some(pattern) = constant_pattern(raw, lane.width) {
         return whole(raw, lane, Coder::Constant, pattern, out);
     }

@@ -13,6 +13,10 @@ pub(crate) const ESCAPE: u8 = 255;
 /// Bits that the coded byte keeps of a word of mean length: room above for words 8 times as
 /// large, bins fine enough that the bits below are even.
 const MEAN_BITS: u32 = 5;
+/// The shifts are learnt from one word in this many of a large chunk.
+const LEARN_STRIDE: usize = 4;
+/// A chunk with fewer words is learnt from whole.
+const LEARN_ALL_BELOW: usize = 1 << 14;
 /// Bytes beyond the low bits that the reader may look at.
 const LOOK_AHEAD: usize = 8;
 
@@ -27,18 +31,17 @@ impl Shifts {
 
     /// Learns the shifts from residuals and their base.
     pub(crate) fn learn<W: Word>(words: &[W], base: &[u8]) -> Self {
-        let mut counts = [0u32; 256];
-        let mut lengths = [0u32; 256];
-        for (word, b) in words.iter().zip(base.chunks_exact(W::BYTES)) {
-            let key = usize::from(W::load(b).key());
-            if let (Some(count), Some(length)) = (counts.get_mut(key), lengths.get_mut(key)) {
-                *count += 1;
-                *length += word.bit_length();
-            }
+        let mut totals = [(0u32, 0u32); 256];
+        let stride = if words.len() < LEARN_ALL_BELOW { 1 } else { LEARN_STRIDE };
+        let lanes = words.iter().zip(base.chunks_exact(W::BYTES)).step_by(stride);
+        for (word, b) in lanes {
+            let (count, length) = &mut totals[usize::from(W::load(b).key())];
+            *count += 1;
+            *length += word.bit_length();
         }
         let mut shifts = [0; 256];
         let mut last = 0;
-        for ((shift, count), length) in shifts.iter_mut().zip(counts).zip(lengths) {
+        for (shift, (count, length)) in shifts.iter_mut().zip(totals) {
             if count > 0 {
                 let mean = (length + count / 2) / count;
                 let wanted = mean.saturating_sub(MEAN_BITS) as usize;
@@ -50,8 +53,9 @@ impl Shifts {
         Self(shifts)
     }
 
-    fn of(&self, key: u8) -> usize {
-        usize::from(self.0.get(usize::from(key)).copied().unwrap_or_default())
+    #[inline(always)]
+    fn of(&self, key: u8) -> u32 {
+        u32::from(self.0[usize::from(key)])
     }
 
     /// Runs of keys with the same shift: the first key and the shift of each.
@@ -100,34 +104,32 @@ pub(crate) struct Streams {
 
 /// Splits residual words into streams.
 pub(crate) fn split<W: Word>(words: &[W], base: &[u8], shifts: &Shifts, streams: &mut Streams) {
-    streams.leading.clear();
-    streams.low.clear();
     streams.escapes.clear();
-    streams.leading.reserve(words.len());
-    streams.low.reserve(size_of_val(words) + LOOK_AHEAD);
-    let (mut held, mut held_bits) = (0u64, 0u32);
-    for (word, b) in words.iter().zip(base.chunks_exact(W::BYTES)) {
+    streams.leading.resize(words.len(), 0);
+    streams.low.resize(size_of_val(words) + LOOK_AHEAD, 0);
+    let (mut held, mut held_bits, mut at) = (0u64, 0u32, 0usize);
+    let lanes = words.iter().zip(base.chunks_exact(W::BYTES));
+    for ((word, b), leading) in lanes.zip(&mut streams.leading) {
         let shift = shifts.of(W::load(b).key());
-        let word_bits = word.to_u64();
-        let leading = word_bits >> shift;
-        if leading >= u64::from(ESCAPE) {
-            streams.leading.push(ESCAPE);
-            streams.escapes.extend_from_slice(word_bits.to_le_bytes().split_at(W::BYTES).0);
+        let bits = word.to_u64();
+        let top = bits >> shift;
+        if top >= u64::from(ESCAPE) {
+            *leading = ESCAPE;
+            streams.escapes.extend_from_slice(bits.to_le_bytes().split_at(W::BYTES).0);
             continue;
         }
-        streams.leading.push(leading.to_le_bytes()[0]);
-        let low = word_bits & ((1 << shift) - 1);
-        // At most 7 bits are held, and a shift is at most 56.
-        held |= low << held_bits;
-        held_bits += u32::try_from(shift).unwrap_or(0);
-        let whole = (held_bits / 8) as usize;
-        streams.low.extend_from_slice(held.to_le_bytes().split_at(whole).0);
-        held = held.checked_shr(held_bits & !7).unwrap_or(0);
+        *leading = top.to_le_bytes()[0];
+        // At most 7 bits are held and a shift is at most 56, so the sum stays below 64.
+        held |= (bits & ((1 << shift) - 1)) << held_bits;
+        held_bits += shift;
+        if let Some(room) = streams.low.get_mut(at..at + LOOK_AHEAD) {
+            room.copy_from_slice(&held.to_le_bytes());
+        }
+        at += (held_bits / 8) as usize;
+        held >>= held_bits & !7;
         held_bits &= 7;
     }
-    if held_bits > 0 {
-        streams.low.push(held.to_le_bytes()[0]);
-    }
+    streams.low.truncate(at + usize::from(held_bits > 0));
 }
 
 /// The streams of a record, as the decoder sees them; `low` has zeros behind it.
@@ -166,7 +168,7 @@ pub(crate) fn merge<W: Word>(
                 return Err(overrun());
             };
             let low = (u64::load(window) >> (bit % 8)) & ((1 << shift) - 1);
-            bit += shift;
+            bit += shift as usize;
             W::from_u64(u64::from(*leading) << shift | low)
         };
         inverse(word, b).store(x);

@@ -114,11 +114,20 @@ impl Body {
         tensors.chain(self.blobs.iter().flat_map(|b| &b.chunks))
     }
 
+    /// How many chunks its tensors and blobs are cut into.
+    ///
+    /// # Errors
+    /// `Limit` if they are more than a checkpoint may have.
+    pub fn chunk_count(&self) -> Result<u64> {
+        count_chunks(&self.tensors, &self.blobs)
+    }
+
     /// The canonical bytes.
     ///
     /// # Errors
     /// `InvalidInput` or `Limit` if something does not fit the format.
     pub fn encode(&self) -> Result<Vec<u8>> {
+        self.chunk_count()?;
         let mut w = Writer::new();
         match &self.parent {
             Some(parent) => w.u8(1).bytes(&parent.0),
@@ -313,25 +322,30 @@ fn decode_blobs(r: &mut Reader<'_>) -> Result<Vec<BlobEntry>> {
     Ok(blobs)
 }
 
+fn count_chunks(tensors: &[TensorEntry], blobs: &[BlobEntry]) -> Result<u64> {
+    let counts = tensors
+        .iter()
+        .map(|t| t.cut().count())
+        .chain(blobs.iter().map(|b| b.cut().count()));
+    let count = counts.fold(0, u64::saturating_add);
+    if count > limits::CHUNK_REFS_MAX {
+        return Err(Error::new(
+            ErrorKind::Limit,
+            "chunk-refs",
+            "a checkpoint has too many chunks",
+        )
+        .differs(format!("at most {}", limits::CHUNK_REFS_MAX), count));
+    }
+    Ok(count)
+}
+
 /// The ids that follow the tables: exactly as many as the lengths above call for.
 fn read_chunk_ids(
     r: &mut Reader<'_>,
     tensors: &mut [TensorEntry],
     blobs: &mut [BlobEntry],
 ) -> Result<()> {
-    let counts = tensors
-        .iter()
-        .map(|t| t.cut().count())
-        .chain(blobs.iter().map(|b| b.cut().count()));
-    let needed = counts.fold(0, u64::saturating_add);
-    if needed > limits::CHUNK_REFS_MAX {
-        return Err(Error::new(
-            ErrorKind::Limit,
-            "chunk-refs",
-            "a checkpoint has too many chunks",
-        )
-        .differs(limits::CHUNK_REFS_MAX, needed));
-    }
+    let needed = count_chunks(tensors, blobs)?;
     if needed * ChunkId::LEN as u64 != r.left() as u64 {
         return Err(Error::corrupt(
             "chunk-ids",

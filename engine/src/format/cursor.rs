@@ -40,7 +40,8 @@ impl<'a> Reader<'a> {
                 .differs(format!("{len} more bytes"), self.rest.len()));
         };
         self.rest = rest;
-        self.at += len as u64;
+        // Only errors show it, and a hostile cache may start it anywhere.
+        self.at = self.at.saturating_add(len as u64);
         Ok(head)
     }
 

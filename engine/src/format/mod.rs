@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod body;
+pub mod cache_file;
 pub mod cursor;
 pub mod envelope;
 pub mod limits;

@@ -172,7 +172,7 @@ pub fn decode_index(bytes: &[u8], index_offset: u64) -> Result<Vec<IndexEntry>> 
     }
     let mut entries: Vec<IndexEntry> = Vec::with_capacity(count);
     for (i, chunk) in fixed.chunks_exact(ENTRY_LEN).enumerate() {
-        let at = index_offset + 8 + (i * ENTRY_LEN) as u64;
+        let at = index_offset.saturating_add(8 + (i * ENTRY_LEN) as u64);
         let entry = decode_entry(&mut Reader::new(chunk, at), &mut inputs)?;
         if entries.last().is_some_and(|last| last.chunk >= entry.chunk) {
             return Err(Error::corrupt("index-order", "a pack's index is not sorted").offset(at));

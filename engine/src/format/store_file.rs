@@ -105,6 +105,12 @@ impl StoreSettings {
         }
         let crc = crc32(w.as_slice());
         w.u32(crc);
+        if w.len() as u64 > limits::SMALL_FILE_LEN_MAX {
+            return Err(
+                Error::invalid("setting", "the attributes of a store are too long")
+                    .differs(format!("at most {}", limits::SMALL_FILE_LEN_MAX), w.len()),
+            );
+        }
         Ok(w.finish())
     }
 

@@ -50,6 +50,19 @@ impl Store {
     pub(crate) fn recipe(&self, chunk: &ChunkId) -> Result<Recipe> {
         Recipe::find(&self.0.catalog, chunk)
     }
+
+    /// Looks something up in the packs that were hinted at. Hints may be stale or missing: before
+    /// a chunk is given up, every pack is looked at.
+    pub(crate) fn with_every_pack<T>(&self, look_up: impl Fn() -> Result<T>) -> Result<T> {
+        match look_up() {
+            Err(error) if catalog::may_be_elsewhere(&error) => {
+                self.0.catalog.forget();
+                self.0.catalog.load_all(&*self.0.disk)?;
+                look_up()
+            }
+            done => done,
+        }
+    }
 }
 
 impl Checkpoint {
@@ -90,16 +103,8 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest.packs)?;
-        let plan = || Plan::new(wanted, |chunk| self.store.recipe(chunk));
-        match plan() {
-            // The hints were stale: look at every pack before giving up.
-            Err(error) if catalog::may_be_elsewhere(&error) => {
-                store.catalog.forget();
-                store.catalog.load_all(&*store.disk)?;
-                plan()
-            }
-            done => done,
-        }
+        self.store
+            .with_every_pack(|| Plan::new(wanted, |chunk| self.store.recipe(chunk)))
     }
 
     /// Decodes a plan into buffers, one for each output, each exactly as long as it.
@@ -229,17 +234,7 @@ impl Checkpoint {
 
     fn single(&self, selection: &Selection) -> Result<Vec<u8>> {
         let (_, plan) = self.plan(selection)?;
-        let len = usize::try_from(plan.output_bytes()).unwrap_or(usize::MAX);
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len).map_err(|_| {
-            Error::new(
-                ErrorKind::Limit,
-                "memory",
-                "a tensor does not fit into memory",
-            )
-            .differs(len, "less")
-        })?;
-        bytes.resize(len, 0);
+        let mut bytes = buffer(plan.output_bytes())?;
         self.restore_into(&plan, &mut [&mut bytes], &Unobserved)?;
         Ok(bytes)
     }
@@ -261,8 +256,8 @@ impl Checkpoint {
             chunks: &blob.chunks,
             bytes: 0..blob.byte_len,
         };
+        let mut bytes = buffer(blob.byte_len)?;
         let plan = self.plan_wanted(&[wanted])?;
-        let mut bytes = vec![0; usize::try_from(blob.byte_len).unwrap_or(usize::MAX)];
         self.restore_into(&plan, &mut [&mut bytes], &Unobserved)?;
         Ok(bytes)
     }
@@ -281,7 +276,7 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest.packs)?;
-        let recipe = self.store.recipe(chunk)?;
+        let recipe = self.store.with_every_pack(|| self.store.recipe(chunk))?;
         let [step] = recipe.steps.as_slice() else {
             return Ok(None);
         };
@@ -293,6 +288,22 @@ impl Checkpoint {
         let record = pack.record(step.extent, &mut unused)?;
         Ok(codec::borrow_raw(record)?.map(with))
     }
+}
+
+/// Zeros for that many bytes, or an error: a length from a store must not end the process.
+fn buffer(len: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let reserved = usize::try_from(len).map(|len| bytes.try_reserve_exact(len).map(|()| len));
+    let Ok(Ok(len)) = reserved else {
+        return Err(Error::new(
+            ErrorKind::Limit,
+            "memory",
+            "a tensor or blob does not fit into memory",
+        )
+        .differs(format!("{len} bytes"), "less"));
+    };
+    bytes.resize(len, 0);
+    Ok(bytes)
 }
 
 /// A job's destination, for counting.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::codec::Predictor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
 use crate::store::catalog::{Catalog, Located, missing_chunk};
@@ -54,6 +55,7 @@ impl Recipe {
             }
             let inputs = located.entry.inputs.clone();
             let depth = located.entry.depth;
+            require_inputs(inputs.len(), &located.entry.chunk)?;
             stack.push((located, true));
             for input in inputs.iter().filter(|i| !made.contains_key(*i)) {
                 stack.push((catalog.find_below(input, Some(depth))?, false));
@@ -83,6 +85,23 @@ impl Recipe {
             .last()
             .map_or((PackId([0; 32]), 0), |step| (step.pack, step.extent.offset))
     }
+}
+
+/// Refuses more inputs than any predictor takes, before memory is spent on making them.
+fn require_inputs(count: usize, chunk: &ChunkId) -> Result<()> {
+    let known = Predictor::ALL.iter().map(|p| p.inputs()).max();
+    let known = known.unwrap_or_default();
+    if count <= known {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        "inputs",
+        "a record has more inputs than any known predictor takes",
+    )
+    .subject(format!("chunk {chunk}"))
+    .differs(format!("at most {known}"), count)
+    .hint("upgrade milepost"))
 }
 
 fn recipe_step(located: &Located, made: &HashMap<ChunkId, usize>) -> Result<RecipeStep> {
@@ -130,11 +149,11 @@ mod tests {
 
     #[test]
     fn inputs_come_before_what_needs_them_and_only_once() {
-        let catalog = catalog(&[&[entry(1, 0, &[]), entry(2, 1, &[1]), entry(3, 2, &[2, 1])]]);
+        let catalog = catalog(&[&[entry(1, 0, &[]), entry(2, 1, &[1]), entry(3, 2, &[2])]]);
         let recipe = Recipe::find(&catalog, &ChunkId([3; 32])).unwrap();
         let chunks: Vec<u8> = recipe.steps.iter().map(|s| s.chunk.0[0]).collect();
         assert_eq!(chunks, [1, 2, 3]);
-        assert_eq!(recipe.steps[2].inputs, [1, 0]);
+        assert_eq!(recipe.steps[2].inputs, [1]);
     }
 
     #[test]

@@ -146,7 +146,12 @@ fn part(tensor: &TensorEntry, rows: &Range<u64>) -> Result<Output> {
             rows.start, rows.end
         )));
     }
-    let row_bits = dtype::elements(row_shape)?.saturating_mul(tensor.dtype.bits());
+    // Rows that are not there take nothing, whatever their shape would take.
+    let row_bits = if *count == 0 {
+        0
+    } else {
+        dtype::elements(row_shape)?.saturating_mul(tensor.dtype.bits())
+    };
     if row_bits % 8 != 0 {
         return Err(bad("a row of this type does not fill whole bytes".into()));
     }

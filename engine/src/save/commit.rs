@@ -22,7 +22,7 @@ use crate::save::probe::DeltaProbe;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
 use crate::store::cache;
-use crate::store::catalog::missing_chunk;
+use crate::store::catalog::{Catalog, missing_chunk};
 use crate::store::disk::{LockMode, Published};
 use crate::store::history::{self, Place};
 use crate::store::pack_file::{PackFile, PackWriter, SealedPack};
@@ -42,6 +42,7 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
     load_catalog(draft)?;
     let full = full_kind(draft);
     let mut body = empty_body(draft, store.settings().chunk_len);
+    body.chunk_count()?;
     let items = items(draft, &body);
     let written = write_packs(draft, &txn, full, &items, &mut body, observer)?;
     let manifest = Manifest::new(body, Placement::default(), Vec::new(), written.statistics)?;
@@ -55,6 +56,7 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
             durability: draft.options.durability,
             packs: &written.packs,
             new_chunks: written.new_chunks,
+            full,
             tags: &draft.options.tags,
         },
     )
@@ -81,6 +83,7 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
             durability: Durability::Durable,
             packs: &[],
             new_chunks: 0,
+            full: Full::Auto,
             tags: &[],
         },
     )
@@ -250,10 +253,7 @@ fn write_packs(
         .packs
         .extend(open.take().map(|w| w.seal(disk, durable)).transpose()?);
     for pack in &written.packs {
-        store
-            .0
-            .catalog
-            .add(pack.hint.pack, pack.hint.len, pack.entries.iter().cloned());
+        pack.add_to(&store.0.catalog);
     }
     scale_to_elements(body, &mut written.statistics);
     Ok(written)
@@ -285,7 +285,15 @@ struct Publication<'p> {
     durability: Durability,
     packs: &'p [SealedPack],
     new_chunks: u64,
+    full: Full,
     tags: &'p [String],
+}
+
+impl<'p> Publication<'p> {
+    /// The packs that must hold everything, if the checkpoint is to share with no other.
+    fn own_only(&self) -> Option<&'p [SealedPack]> {
+        (self.full == Full::SelfContained).then_some(self.packs)
+    }
 }
 
 /// Completes the manifest, makes everything it needs durable, and gives it its name: the
@@ -297,7 +305,7 @@ fn publish(
     save: Publication<'_>,
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
-    let closure = Closure::of(store, &manifest.body)?;
+    let closure = store.with_every_pack(|| Closure::of(store, &manifest.body, save.own_only()))?;
     manifest.packs.clone_from(&closure.packs);
     require_packs(store, &closure.packs)?;
     if save.durability != Durability::Relaxed {
@@ -311,11 +319,12 @@ fn publish(
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
     if let Some(existing) = same_step(store, &places, &manifest)? {
+        settle_existing(store, txn, &existing, &save)?;
         return Ok(report(&existing, 0, true));
     }
     manifest.placement = Placement {
         run: save.run.to_owned(),
-        seq: places.last().map_or(1, |p| p.seq + 1),
+        seq: next_seq(&places)?,
         time_ms: (store.0.options.clock)(),
         full: closure.depth == 0,
         depth: closure.depth,
@@ -341,6 +350,18 @@ fn publish(
     store.0.history.add(&manifest, bytes.len() as u64);
     after_commit(store, txn, &manifest, save.tags)?;
     Ok(report(&manifest, bytes.len() as u64, false))
+}
+
+fn next_seq(places: &[Place]) -> Result<u64> {
+    let last = places.last().map_or(0, |p| p.seq);
+    last.checked_add(1).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Limit,
+            "run-full",
+            "the run has used its last number",
+        )
+        .hint("fork a new run")
+    })
 }
 
 fn write_manifest(
@@ -407,8 +428,14 @@ struct Closure {
 }
 
 impl Closure {
-    fn of(store: &Store, body: &Body) -> Result<Self> {
-        let catalog = &store.0.catalog;
+    /// With `own`, the records of these packs are taken, whatever else the store has.
+    fn of(store: &Store, body: &Body, own: Option<&[SealedPack]>) -> Result<Self> {
+        let own = own.map(|packs| {
+            let own = Catalog::default();
+            packs.iter().for_each(|pack| pack.add_to(&own));
+            own
+        });
+        let catalog = own.as_ref().unwrap_or(&store.0.catalog);
         let mut closure = Self {
             packs: Vec::new(),
             depth: 0,
@@ -545,6 +572,29 @@ fn same_step(store: &Store, places: &[Place], manifest: &Manifest) -> Result<Opt
     )
     .subject(format!("checkpoint {}", found.id.short()))
     .hint("fork a new run at the checkpoint that was resumed from, or save another step"))
+}
+
+/// Gives a checkpoint that was there already what this save was asked for beyond it: a
+/// relaxed one is made durable, and tags are set that an earlier attempt did not reach.
+fn settle_existing(
+    store: &Store,
+    txn: &Transaction,
+    existing: &Manifest,
+    save: &Publication<'_>,
+) -> Result<()> {
+    let disk = &*store.0.disk;
+    let held = &existing.placement;
+    if save.durability != Durability::Relaxed && held.durability == Durability::Relaxed {
+        sync_packs(store, None, &[], &existing.packs)?;
+        let path = path::manifest(&held.run, held.seq, &existing.id)?;
+        disk.sync(&path)?;
+        disk.sync(&path.parent())?;
+        disk.sync(&path.parent().parent())?;
+    }
+    for tag in save.tags {
+        tags::write(disk, txn.id, tag, &existing.id)?;
+    }
+    Ok(())
 }
 
 fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {

@@ -6,12 +6,10 @@
 
 use std::collections::HashSet;
 
-use crate::error::{Error, Result};
-use crate::format::cursor::{Reader, Writer};
-use crate::format::envelope::{self, FileKind};
+use crate::error::Result;
+use crate::format::cache_file::{CachedIndex, decode, encode};
+use crate::format::cursor::Reader;
 use crate::format::limits;
-use crate::format::pack::{self, IndexEntry};
-use crate::hash::crc32;
 use crate::id::PackId;
 use crate::store::disk::{Disk, EntryKind, read_whole};
 use crate::store::pack_file::PackFile;
@@ -32,48 +30,6 @@ pub(crate) const SUMMARIES: &str = "summaries";
 /// Whether so many uncached items call for a new cache.
 pub(crate) fn is_due(cached: usize, uncached: usize) -> bool {
     uncached >= UNCACHED_MIN.max(cached / UNCACHED_SHARE)
-}
-
-/// A pack's index from the cache.
-pub(crate) struct CachedIndex {
-    pub(crate) pack: PackId,
-    pub(crate) len: u64,
-    pub(crate) entries: Vec<IndexEntry>,
-}
-
-/// Items of a cache file: each a byte string; the envelope before them, a CRC-32 behind.
-pub(crate) fn encode(items: &[Vec<u8>]) -> Vec<u8> {
-    let mut w = Writer::new();
-    w.bytes(&envelope::encode(FileKind::Cache))
-        .u64(items.len() as u64);
-    for item in items {
-        w.u64(item.len() as u64).bytes(item);
-    }
-    let crc = crc32(w.as_slice());
-    w.u32(crc);
-    w.finish()
-}
-
-/// The items of a cache file.
-pub(crate) fn decode(file: &[u8]) -> Result<Vec<&[u8]>> {
-    let mut r = Reader::new(file, 0);
-    envelope::decode(&mut r, FileKind::Cache)?;
-    let (body, crc) = file.split_at(file.len() - 4);
-    if crc != crc32(body).to_le_bytes() {
-        return Err(Error::corrupt(
-            "cache-checksum",
-            "a cache fails its checksum",
-        ));
-    }
-    let count = r.u64()?;
-    let mut items = Vec::new();
-    for _ in 0..count {
-        let len = usize::try_from(r.u64()?).unwrap_or(usize::MAX);
-        items.push(r.bytes(len)?);
-    }
-    r.u32()?;
-    r.finish()?;
-    Ok(items)
 }
 
 /// The cache files of one kind.
@@ -129,24 +85,10 @@ pub(crate) fn load_indexes(disk: &dyn Disk, wanted: &HashSet<PackId>) -> Vec<Cac
         found.extend(
             items
                 .iter()
-                .filter_map(|item| decode_index_item(item, wanted).ok().flatten()),
+                .filter_map(|item| CachedIndex::decode(item, |id| wanted.contains(id)).ok()?),
         );
     }
     found
-}
-
-fn decode_index_item(item: &[u8], wanted: &HashSet<PackId>) -> Result<Option<CachedIndex>> {
-    let mut r = Reader::new(item, 0);
-    let (pack, len, index_offset) = (PackId(r.array()?), r.u64()?, r.u64()?);
-    if !wanted.contains(&pack) {
-        return Ok(None);
-    }
-    let index = r.bytes(r.left())?;
-    if crate::hash::pack_id(index) != pack {
-        return Ok(None);
-    }
-    let entries = pack::decode_index(index, index_offset)?;
-    Ok(Some(CachedIndex { pack, len, entries }))
 }
 
 /// Caches the indexes of all packs anew, if enough of them are not cached.
@@ -171,16 +113,15 @@ pub(crate) fn refresh_indexes(disk: &dyn Disk, txn: u128, packs: &[PackId]) -> R
         let Ok(pack) = PackFile::open(disk, id) else {
             continue;
         };
-        let mut entries = pack.index().to_vec();
-        let index = pack::encode_index(&mut entries)?.0;
-        let index_offset =
-            pack.len() - crate::format::pack::TRAILER_LEN as u64 - index.len() as u64;
-        let mut w = Writer::new();
-        w.bytes(&id.0)
-            .u64(pack.len())
-            .u64(index_offset)
-            .bytes(&index);
-        items.push(w.finish());
+        let (len, entries) = (pack.len(), pack.into_index());
+        items.push(
+            CachedIndex {
+                pack: *id,
+                len,
+                entries,
+            }
+            .encode()?,
+        );
     }
     if items.len() > limits::RECORDS_MAX as usize {
         return Ok(());
@@ -191,21 +132,6 @@ pub(crate) fn refresh_indexes(disk: &dyn Disk, txn: u128, packs: &[PackId]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_damaged_cache_is_refused() {
-        let items = vec![b"one".to_vec(), vec![], b"three".to_vec()];
-        let good = encode(&items);
-        assert_eq!(decode(&good).unwrap(), items);
-        for len in 0..good.len() {
-            assert!(decode(&good[..len]).is_err(), "prefix {len}");
-        }
-        for bit in 0..good.len() * 8 {
-            let mut bad = good.clone();
-            bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(&bad).is_err(), "bit {bit}");
-        }
-    }
 
     #[test]
     fn rewriting_stays_proportional() {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::cache_file;
 use crate::format::cursor::{Reader, Writer};
 use crate::format::limits;
 use crate::format::manifest::Manifest;
@@ -281,7 +282,7 @@ impl History {
         }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for file in cache::load(disk, cache::SUMMARIES) {
-            for item in cache::decode(&file).unwrap_or_default() {
+            for item in cache_file::decode(&file).unwrap_or_default() {
                 if let Ok(summary) = Summary::decode(item) {
                     known
                         .entry(summary.place())
@@ -300,7 +301,7 @@ impl History {
         let held = cache::load(disk, cache::SUMMARIES);
         let cached = held
             .iter()
-            .map(|file| cache::decode(file).map_or(0, |items| items.len()))
+            .map(|file| cache_file::decode(file).map_or(0, |items| items.len()))
             .sum();
         if !cache::is_due(cached, places.len().saturating_sub(cached)) {
             return Ok(());

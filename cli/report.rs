@@ -1,0 +1,97 @@
+//! What is said when a command fails: one sentence, a hint, and with `--json` a line for machines.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::exit::{self, Failure};
+use crate::output::{self, one_line};
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// The last line on stderr with `--json`.
+#[derive(Serialize)]
+struct JsonError<'e> {
+    #[serde(rename = "type")]
+    kind_of_line: &'static str,
+    code: u8,
+    kind: &'e str,
+    id: &'e str,
+    message: String,
+    hint: Option<&'e str>,
+}
+
+/// Reports a failure and says how the process ends.
+pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
+    let code = exit::of_failure(failure);
+    let (Failure::Error(error) | Failure::Incomplete(error)) = failure else {
+        return ExitCode::from(code);
+    };
+    let message = error.to_string();
+    if json {
+        print_json(&JsonError {
+            kind_of_line: "error",
+            code,
+            kind: error.kind().name(),
+            id: error.code(),
+            message,
+            hint: error.advice(),
+        });
+    } else {
+        print_text(&message, error.advice());
+    }
+    ExitCode::from(code)
+}
+
+/// Reports what clap did not understand, or prints the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe while help is printed is no error.
+    let printed = error.print();
+    drop(printed);
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let json = std::env::args_os()
+        .take_while(|arg| arg != "--")
+        .any(|arg| arg == "--json");
+    if json {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        print_json(&JsonError {
+            kind_of_line: "error",
+            code: exit::USAGE,
+            kind: "usage",
+            id: "usage",
+            message: first.trim_start_matches("error: ").to_owned(),
+            hint: Some("`milepost --help` shows what there is"),
+        });
+    }
+    ExitCode::from(exit::USAGE)
+}
+
+/// Tells of something that is wrong but does not stop the command.
+pub(crate) fn warning(message: &str) {
+    let mut stderr = anstream::stderr().lock();
+    let message = one_line(message);
+    let written = writeln!(stderr, "{WARNING}warning{WARNING:#}: {message}");
+    drop(written);
+}
+
+fn print_text(message: &str, hint: Option<&str>) {
+    let mut stderr = anstream::stderr().lock();
+    let mut written = writeln!(stderr, "{ERROR}error{ERROR:#}: {}", one_line(message));
+    if let (Ok(()), Some(hint)) = (&written, hint) {
+        written = writeln!(stderr, "\n{HINT}hint{HINT:#}: {}", one_line(hint));
+    }
+    // There is nowhere left to say that stderr is closed.
+    drop(written);
+}
+
+fn print_json(error: &JsonError<'_>) {
+    let written = writeln!(anstream::stderr().lock(), "{}", output::to_json(error));
+    drop(written);
+}

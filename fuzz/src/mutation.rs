@@ -1,0 +1,136 @@
+//! Damage to the files of the small store, and everything that a reader and a writer may then do.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use arbitrary::Arbitrary;
+use milepost_engine::{CheckpointId, Dtype, SaveOptions, Selection, Store};
+
+use crate::memory_disk::{Files, MemoryDisk};
+use crate::seal::reseal;
+use crate::small_store::{self, options};
+
+/// One change of one file; numbers wrap to what there is.
+#[derive(Arbitrary, Clone, Debug)]
+pub enum Mutation {
+    /// One byte changes.
+    Flip { file: u8, at: u16, xor: u8 },
+    /// Bytes are put over others.
+    Write { file: u8, at: u16, bytes: Vec<u8> },
+    /// The file is cut.
+    Truncate { file: u8, len: u16 },
+    /// Bytes follow it.
+    Append { file: u8, bytes: Vec<u8> },
+    /// One file takes another's bytes.
+    Replace { file: u8, by: u8 },
+    /// The file goes.
+    Remove { file: u8 },
+}
+
+static GOOD: LazyLock<Files> = LazyLock::new(|| small_store::files().unwrap());
+/// The bytes of every tensor of every good checkpoint.
+static ORACLE: LazyLock<HashMap<(CheckpointId, String), Vec<u8>>> = LazyLock::new(|| {
+    let disk = MemoryDisk::new(GOOD.clone(), true);
+    let store = Store::open_on(Arc::new(disk), options()).unwrap();
+    let mut oracle = HashMap::new();
+    for summary in store.list(None).unwrap().checkpoints {
+        let checkpoint = store.checkpoint_by_id(&summary.id).unwrap();
+        for tensor in &checkpoint.manifest().body.tensors {
+            let bytes = checkpoint.tensor(&tensor.name).unwrap();
+            oracle.insert((summary.id, tensor.name.clone()), bytes);
+        }
+    }
+    oracle
+});
+
+/// The good store's files, damaged; `seal` puts checksums right again.
+#[must_use]
+pub fn mutated(mutations: &[Mutation], seal: bool) -> Files {
+    let mut files = GOOD.clone();
+    let paths: Vec<String> = files.keys().cloned().collect();
+    let path = |index: u8| &paths[usize::from(index) % paths.len()];
+    for mutation in mutations.iter().take(16) {
+        let (index, change): (u8, Box<dyn Fn(&mut Vec<u8>)>) = match mutation.clone() {
+            Mutation::Flip { file, at, xor } => (file, Box::new(move |f| flip(f, at, xor))),
+            Mutation::Write { file, at, bytes } => {
+                (file, Box::new(move |f| overwrite(f, at, &bytes)))
+            }
+            Mutation::Truncate { file, len } => (file, Box::new(move |f| f.truncate(len.into()))),
+            Mutation::Append { file, bytes } => (file, Box::new(move |f| f.extend(&bytes))),
+            Mutation::Replace { file, by } => {
+                let other = files.get(path(by)).cloned().unwrap_or_default();
+                (file, Box::new(move |f| f.clone_from(&other)))
+            }
+            Mutation::Remove { file } => {
+                files.remove(path(file));
+                continue;
+            }
+        };
+        if let Some(file) = files.get_mut(path(index)) {
+            let file = Arc::make_mut(file);
+            change(file);
+            if seal {
+                reseal(path(index), file);
+            }
+        }
+    }
+    files
+}
+
+fn flip(file: &mut [u8], at: u16, xor: u8) {
+    let len = file.len().max(1);
+    if let Some(byte) = file.get_mut(usize::from(at) % len) {
+        *byte ^= xor;
+    }
+}
+
+fn overwrite(file: &mut [u8], at: u16, bytes: &[u8]) {
+    let start = usize::from(at).min(file.len());
+    let len = bytes.len().min(file.len() - start);
+    file[start..start + len].copy_from_slice(&bytes[..len]);
+}
+
+/// Reads all there is, then writes; with `exact`, what comes out must be what went in.
+pub fn exercise(files: Files, maps: bool, exact: bool) {
+    let disk = MemoryDisk::new(files, maps);
+    let Ok(store) = Store::open_on(Arc::new(disk), options()) else {
+        return;
+    };
+    let _ = (
+        store.tags(),
+        store.disk_usage(),
+        store.checkpoint("best"),
+        store.checkpoint("latest"),
+    );
+    let Ok(listing) = store.list(None) else {
+        return;
+    };
+    for summary in listing.checkpoints {
+        let Ok(checkpoint) = store.checkpoint_by_id(&summary.id) else {
+            continue;
+        };
+        let _ = (checkpoint.plan(&Selection::all()), checkpoint.blob("rng"));
+        for tensor in &checkpoint.manifest().body.tensors {
+            let Ok(bytes) = checkpoint.tensor(&tensor.name) else {
+                continue;
+            };
+            let expected = ORACLE.get(&(summary.id, tensor.name.clone()));
+            assert!(
+                !exact || expected == Some(&bytes),
+                "wrong bytes of {}",
+                tensor.name
+            );
+            let _ = checkpoint.rows(&tensor.name, 0..1);
+        }
+    }
+    let _ = (store.fork("latest", "fork"), store.untag("best"));
+    let Ok(mut draft) = store.draft(SaveOptions::new("main")) else {
+        return;
+    };
+    draft.tensor("w", Dtype::F32, &[1600], &[1; 6400]).unwrap();
+    let Ok(report) = draft.commit() else { return };
+    let saved = store
+        .checkpoint_by_id(&report.id)
+        .and_then(|c| c.tensor("w"));
+    assert!(!exact || saved.is_ok_and(|bytes| bytes == [1; 6400]));
+}

@@ -1,0 +1,108 @@
+//! Any bytes, against any base, by any transform: what is encoded decodes and is never long.
+
+use milepost_engine::Level;
+use milepost_engine::codec::{self, Workspace, transform::Transform};
+use milepost_engine::dtype::Lane;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::properties::cases;
+use crate::support::state::noise;
+
+fn lane() -> impl Strategy<Value = Lane> {
+    (select(&[1usize, 2, 4, 8][..]), any::<bool>())
+        .prop_map(|(width, float)| Lane { width, float })
+}
+
+/// Bytes that are noise, all alike, or noise in the low byte of each lane only.
+fn content(len: usize, width: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        any::<u64>().prop_map(move |seed| noise(seed, len)),
+        any::<u8>().prop_map(move |byte| vec![byte; len]),
+        any::<u64>().prop_map(move |seed| {
+            let mut bytes = noise(seed, len);
+            let high = |(i, byte): (usize, &mut u8)| {
+                if i % width != 0 {
+                    *byte = 0x3f;
+                }
+            };
+            bytes.iter_mut().enumerate().for_each(high);
+            bytes
+        }),
+    ]
+}
+
+/// A lane, and a chunk and a base of it.
+fn chunk() -> impl Strategy<Value = (Lane, Vec<u8>, Vec<u8>)> {
+    (lane(), 1..3000usize).prop_flat_map(|(lane, lanes)| {
+        let len = lanes * lane.width;
+        let raw = content(len, lane.width);
+        (Just(lane), raw, content(len, lane.width))
+    })
+}
+
+proptest! {
+    #![proptest_config(cases(300))]
+
+    #[test]
+    fn what_is_encoded_decodes(
+        (lane, raw, base) in chunk(),
+        near in any::<bool>(),
+        transform in select(&Transform::ALL[..]),
+        level in select(&Level::ALL[..2]),
+    ) {
+        let base = if near {
+            raw.iter().enumerate().map(|(i, b)| b ^ u8::from(i % 7 == 0)).collect()
+        } else {
+            base
+        };
+        let (mut workspace, mut record) = (Workspace::default(), vec![0xaa]);
+        let encoding = codec::encode(
+            &raw, Some(&base), lane, transform, level, &mut workspace, &mut record,
+        ).unwrap();
+        let record = &record[1..];
+        prop_assert!(record.len() <= codec::max_encoded_len(raw.len()));
+        prop_assert!(!encoding.uses_base || transform.needs_base());
+        let inputs: Vec<&[u8]> = encoding.uses_base.then_some(&base[..]).into_iter().collect();
+        let mut out = vec![0x55; raw.len()];
+        codec::decode(record, &inputs, &mut out, &mut workspace).unwrap();
+        prop_assert_eq!(&out, &raw);
+        if let Some(borrowed) = codec::borrow_raw(record).unwrap() {
+            prop_assert_eq!(borrowed, &raw[..]);
+        }
+        let mut alone = Vec::new();
+        codec::encode_alone(&raw, lane, level, &mut workspace, &mut alone).unwrap();
+        codec::decode(&alone, &[], &mut out, &mut workspace).unwrap();
+        prop_assert_eq!(&out, &raw);
+        prop_assert!(alone.len() <= codec::max_encoded_len(raw.len()));
+    }
+
+    #[test]
+    fn estimates_never_fail_and_a_changed_lane_is_counted((lane, raw, base) in chunk()) {
+        let _ = codec::estimate(&raw, &base, lane);
+        let _ = codec::estimate_alone(&raw, lane);
+        let lanes = raw.chunks(lane.width).zip(base.chunks(lane.width));
+        let changed = lanes.filter(|(a, b)| a != b).count();
+        prop_assert_eq!(codec::changed_lanes(&raw, &base, lane), changed as u64);
+    }
+
+    #[test]
+    fn any_bytes_as_a_record_are_an_error_or_a_chunk(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        head in (0..3u8, 0..7u8, 0..3u8, select(&[1u8, 2, 4, 8, 3][..])),
+        len in 0..64usize,
+    ) {
+        let mut record = bytes;
+        if let Some(start) = record.get_mut(..12) {
+            start.copy_from_slice(&[head.0, head.1, head.2, head.3, head.0 & 1, head.3, 0, 0, 0, 0, 0, 0]);
+            start[8] = u8::try_from(len).unwrap();
+        }
+        let base = vec![7; len];
+        let inputs: Vec<&[u8]> = (head.0 == 1).then_some(&base[..]).into_iter().collect();
+        let mut workspace = Workspace::default();
+        let decoded = codec::decode(&record, &inputs, &mut vec![0; len], &mut workspace);
+        if let Err(error) = decoded {
+            prop_assert_ne!(error.kind(), milepost_engine::ErrorKind::InvalidInput);
+        }
+    }
+}
