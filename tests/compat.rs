@@ -121,7 +121,10 @@ fn every_bad_store_is_refused_for_its_one_reason() {
     let stores = golden::stores("must-reject");
     assert!(stores.len() >= 100);
     let mut wrong = Vec::new();
-    for (root, mode) in stores.iter().flat_map(|root| MODES.map(|mode| (root, mode))) {
+    for (root, mode) in stores
+        .iter()
+        .flat_map(|root| MODES.map(|mode| (root, mode)))
+    {
         let expected: ExpectedReject = golden::expected(root);
         let refusal = refused(root, &expected, mode);
         let found = refusal

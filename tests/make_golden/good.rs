@@ -277,7 +277,7 @@ fn two_packs(root: &Path) -> Expected {
     // x needs y, less deep: at depth 0 in `shallow`, at depth 2 in `deep`.
     let first = plant_records(root, &[on(x, y, 1)]);
     let deep = plant_records(root, &[alone(w), on(z, w, 1), on(y, z, 2)]);
-    let _shallow = plant_records(root, &[alone(y)]);
+    let shallow = plant_records(root, &[alone(y)]);
     let again = plant_records(root, &[alone(x), on(w, x, 3)]);
     let checkpoints = [
         (
@@ -291,6 +291,11 @@ fn two_packs(root: &Path) -> Expected {
             Durability::Durable,
         ),
         ("hinted-pack-missing", vec![no_pack()], Durability::Durable),
+        (
+            "delta-from-another-pack",
+            vec![first, deep, shallow],
+            Durability::Durable,
+        ),
         ("no-hints", vec![], Durability::Durable),
         ("relaxed", vec![no_pack(), first], Durability::Relaxed),
     ];
