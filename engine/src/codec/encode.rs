@@ -5,7 +5,7 @@ use crate::codec::coder::{Coder, Contexts, PATTERN_LEN_MAX, ZstdMode};
 use crate::codec::leading::{self, Shifts};
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
-use crate::codec::{Layout, Predictor, Workspace, planes};
+use crate::codec::{Layout, Predictor, Workspace, planes, residual};
 use crate::dtype::Lane;
 use crate::error::Result;
 use crate::format::record::{RECORD_FIXED_LEN, RecordHead, encode_head};
@@ -322,7 +322,7 @@ fn encode_leading<W: Word>(
     let Workspace { words, leading: split, streams, contexts, .. } = workspace;
     words.resize(raw.len().div_ceil(8), 0);
     let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
-    planes::residuals(transform, raw, base, words);
+    residual::residuals(transform, raw, base, words);
     let shifts = Shifts::learn(words, base);
     leading::split(words, base, &shifts, split);
     streams.clear();

@@ -10,6 +10,7 @@ mod encode;
 mod histogram;
 mod leading;
 mod planes;
+mod residual;
 pub mod transform;
 mod word;
 
@@ -102,10 +103,10 @@ impl Layout {
 #[must_use]
 pub fn changed_lanes(a: &[u8], b: &[u8], lane: crate::dtype::Lane) -> u64 {
     match lane.width {
-        1 => planes::changed::<u8>(a, b),
-        2 => planes::changed::<u16>(a, b),
-        4 => planes::changed::<u32>(a, b),
-        _ => planes::changed::<u64>(a, b),
+        1 => residual::changed::<u8>(a, b),
+        2 => residual::changed::<u16>(a, b),
+        4 => residual::changed::<u32>(a, b),
+        _ => residual::changed::<u64>(a, b),
     }
 }
 
