@@ -2,4 +2,5 @@
 
 mod support; // states that look like training, stores on temporary folders
 
+mod cli; // the command: what it prints, what it refuses, how it exits
 mod roundtrip; // whatever is saved comes back, bit for bit

@@ -1,3 +1,11 @@
 //! What the tests share.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of tests fails where it stands, as a test does"
+)]
+
+pub(crate) mod command;
+pub(crate) mod redact;
+pub(crate) mod safetensors;
 pub(crate) mod store;
