@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
-use crate::restore::Checkpoint;
+use crate::restore::{Checkpoint, Output, Selection};
 use crate::store::Store;
 use crate::store::history::{self, Place, Summary};
 use crate::store::pack_file::RecordExtent;
@@ -113,6 +113,14 @@ impl Checkpoint {
         };
         let store = &self.store().0;
         store.history.summary(&*store.disk, &place)
+    }
+
+    /// What a selection picks of it; reads nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if it picks nothing, `InvalidInput` if the rows are not there.
+    pub fn select(&self, selection: &Selection) -> Result<Vec<Output>> {
+        selection.outputs(&self.manifest().body)
     }
 
     /// The packs that restoring it opens.
