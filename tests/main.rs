@@ -1,5 +1,9 @@
 //! Everything that is tested from outside: the engine's public API and the command line.
 
-mod support; // states that look like training, stores on temporary folders
+#![cfg(test)]
 
+mod support; // states that look like training, stores on temporary folders, simulated disks
+
+mod crash; // a power cut at any moment loses nothing that was acknowledged
+mod disk; // every disk keeps the one contract
 mod roundtrip; // whatever is saved comes back, bit for bit
