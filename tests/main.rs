@@ -2,5 +2,7 @@
 
 mod support; // states that look like training, stores on temporary folders
 
+mod chains; // bounds, sharing, runs, several writers at once
+mod properties; // any state, history and options: generated, shrunk when they fail
 mod regression; // one test for each fault that was found, its story on top
 mod roundtrip; // whatever is saved comes back, bit for bit
