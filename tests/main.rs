@@ -2,6 +2,10 @@
 
 #![cfg(test)]
 
+mod chains; // bounds, sharing, runs, several writers at once
+mod corruption; // damage of every kind: an error of the right kind or the right bytes
+mod errors; // the sentences of the main errors, word for word
+mod properties; // any state, history and options: generated, shrunk when they fail
 mod regression; // one test for each fault that was found, its story on top
 mod cli; // the command: what it prints, what it refuses, how it exits
 mod support; // states that look like training, stores on temporary folders, simulated disks

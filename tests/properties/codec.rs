@@ -10,8 +10,7 @@ use crate::properties::cases;
 use crate::support::state::noise;
 
 fn lane() -> impl Strategy<Value = Lane> {
-    (select(&[1usize, 2, 4, 8][..]), any::<bool>())
-        .prop_map(|(width, float)| Lane { width, float })
+    (select(&[1usize, 2, 4, 8][..]), any::<bool>()).prop_map(|(width, float)| Lane { width, float })
 }
 
 /// Bytes that are noise, all alike, or noise in the low byte of each lane only.

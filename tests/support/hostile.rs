@@ -187,6 +187,11 @@ impl HostileStore {
         }
     }
 
+    /// A store that has checkpoints already.
+    pub(crate) fn around(test: TestStore) -> Self {
+        Self { test }
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.test.folder.path()
     }

@@ -102,7 +102,7 @@ pub fn encode(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    if raw.is_empty() || raw.len() % lane.width != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(lane.width) {
         let bytes = Lane {
             width: 1,
             float: false,
