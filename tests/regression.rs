@@ -1,6 +1,6 @@
 //! One test for each fault that was found and fixed; each tells its story.
 
-use milepost_engine::codec::{self, Workspace, transform::Transform};
+use milepost_engine::codec::{self, Layout, Method, Workspace, transform::Transform};
 use milepost_engine::dtype::Lane;
 use milepost_engine::format::cache_file::CachedIndex;
 use milepost_engine::format::limits;
@@ -45,7 +45,10 @@ fn bytes_that_are_no_whole_lanes_are_stored_as_they_are() {
             raw,
             None,
             lane,
-            Transform::Rotate,
+            Method {
+                transform: Transform::Rotate,
+                layout: Layout::Planes,
+            },
             Level::Fast,
             &mut workspace,
             &mut record,

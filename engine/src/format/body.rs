@@ -137,12 +137,7 @@ impl Body {
         w.count(self.metadata.len(), limits::ENTRIES_MAX)?;
         for (key, value) in &self.metadata {
             if value.len() > limits::VALUE_LEN_MAX {
-                return Err(Error::new(
-                    ErrorKind::Limit,
-                    "metadata-value",
-                    "a metadata value is too long",
-                )
-                .subject(format!("{key:?}")));
+                return Err(value_too_long().subject(format!("{key:?}")));
             }
             w.key(key)?
                 .count(value.len(), u32::MAX)?
@@ -200,10 +195,12 @@ impl Body {
         };
         let step = r.u64()?;
         let metadata = decode_map(&mut r, 7, |r| {
-            let len = r.count(u32::MAX, 1)?;
             let at = r.at();
+            let len = r.u32()? as usize;
+            if len > limits::VALUE_LEN_MAX {
+                return Err(value_too_long().offset(at));
+            }
             let text = std::str::from_utf8(r.bytes(len)?).ok();
-            let text = text.filter(|_| len <= limits::VALUE_LEN_MAX);
             Ok(text
                 .ok_or_else(|| Error::corrupt("utf8", "a metadata value is no UTF-8").offset(at))?
                 .to_owned())
@@ -222,6 +219,14 @@ impl Body {
             blobs,
         })
     }
+}
+
+fn value_too_long() -> Error {
+    Error::new(
+        ErrorKind::Limit,
+        "metadata-value",
+        "a metadata value is too long",
+    )
 }
 
 /// A counted list of keys in strictly ascending order, each with a value.

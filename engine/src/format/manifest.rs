@@ -124,14 +124,21 @@ impl Manifest {
         let placement = Placement::decode(&raw(section::PLACEMENT)?.ok_or_else(missing)?)?;
         let body = Body::decode(&body_bytes)?;
         let packs = raw(section::PACKS)?.map_or(Ok(vec![]), |b| placement::decode_hints(&b))?;
-        let statistics =
-            raw(section::STATISTICS)?.map_or(Ok(vec![]), |b| placement::decode_statistics(&b))?;
+        let statistics = raw(section::STATISTICS)?
+            .map(|b| placement::decode_statistics(&b))
+            .transpose()?;
+        if statistics.as_ref().is_some_and(|s| s.len() != body.tensors.len()) {
+            return Err(Error::corrupt(
+                "statistics",
+                "a manifest's statistics are not one for each tensor",
+            ));
+        }
         Ok(Self {
             id: hash::checkpoint_id(&body_bytes),
             body,
             placement,
             packs,
-            statistics,
+            statistics: statistics.unwrap_or_default(),
         })
     }
 }

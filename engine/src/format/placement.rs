@@ -1,4 +1,4 @@
-//! Where and how a checkpoint was saved (format-spec.md sections 11.3 to 11.6): outside its id.
+//! Where and how a checkpoint was saved (format-spec.md sections 11.3, 11.5 and 11.6): outside its id.
 
 use crate::error::{Error, Result};
 use crate::format::cursor::{Reader, Writer};

@@ -20,6 +20,7 @@ use crate::progress::{self, Observer, Unobserved};
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
+use crate::store::catalog;
 use crate::store::history::{self, Place};
 
 /// Below this many bytes one thread is faster than several.
@@ -54,7 +55,7 @@ impl Store {
     /// a chunk is given up, every pack is looked at.
     pub(crate) fn with_every_pack<T>(&self, look_up: impl Fn() -> Result<T>) -> Result<T> {
         match look_up() {
-            Err(error) if error.code() == "chunk-missing" => {
+            Err(error) if catalog::may_be_elsewhere(&error) => {
                 self.0.catalog.forget();
                 self.0.catalog.load_all(&*self.0.disk)?;
                 look_up()

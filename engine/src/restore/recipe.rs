@@ -42,7 +42,7 @@ impl Recipe {
     pub(crate) fn find(catalog: &Catalog, chunk: &ChunkId) -> Result<Self> {
         let mut recipe = Self::default();
         let mut made: HashMap<ChunkId, usize> = HashMap::new();
-        let mut stack = vec![(locate(catalog, chunk, None)?, false)];
+        let mut stack = vec![(catalog.find_below(chunk, None)?, false)];
         while let Some((located, inputs_done)) = stack.pop() {
             if made.contains_key(&located.entry.chunk) {
                 continue;
@@ -58,7 +58,7 @@ impl Recipe {
             require_inputs(inputs.len(), &located.entry.chunk)?;
             stack.push((located, true));
             for input in inputs.iter().filter(|i| !made.contains_key(*i)) {
-                stack.push((locate(catalog, input, Some(depth))?, false));
+                stack.push((catalog.find_below(input, Some(depth))?, false));
             }
             if stack.len() + recipe.steps.len() > RECIPE_RECORDS_MAX {
                 return Err(Error::new(
@@ -85,23 +85,6 @@ impl Recipe {
             .last()
             .map_or((PackId([0; 32]), 0), |step| (step.pack, step.extent.offset))
     }
-}
-
-/// The least deep record of a chunk, which must be less deep than what needs it.
-fn locate(catalog: &Catalog, chunk: &ChunkId, below: Option<u8>) -> Result<Located> {
-    let located = catalog.find(chunk).ok_or_else(|| missing_chunk(chunk))?;
-    if below.is_some_and(|depth| located.entry.depth >= depth) {
-        return Err(Error::corrupt(
-            "input-depth",
-            "a record's input is not less deep than the record",
-        )
-        .subject(format!("chunk {chunk}"))
-        .differs(
-            format!("a depth below {}", below.unwrap_or_default()),
-            located.entry.depth,
-        ));
-    }
-    Ok(located)
 }
 
 /// Refuses more inputs than any predictor takes, before memory is spent on making them.

@@ -43,6 +43,39 @@ impl Catalog {
         tables.records.get(chunk).cloned()
     }
 
+    /// The records of these chunks and of all their inputs, each once.
+    pub(crate) fn closure<'c>(
+        &self,
+        chunks: impl Iterator<Item = &'c ChunkId>,
+    ) -> Result<Vec<Located>> {
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        let mut stack: Vec<(ChunkId, Option<u8>)> = chunks.map(|c| (*c, None)).collect();
+        while let Some((chunk, below)) = stack.pop() {
+            let located = self.find_below(&chunk, below)?;
+            if seen.insert(chunk) {
+                let depth = Some(located.entry.depth);
+                stack.extend(located.entry.inputs.iter().map(|input| (*input, depth)));
+                found.push(located);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The record of a chunk, which must be less deep than what needs it.
+    pub(crate) fn find_below(&self, chunk: &ChunkId, below: Option<u8>) -> Result<Located> {
+        let located = self.find(chunk).ok_or_else(|| missing_chunk(chunk))?;
+        match below {
+            Some(depth) if located.entry.depth >= depth => Err(Error::corrupt(
+                "input-depth",
+                "a record's input is not less deep than the record",
+            )
+            .subject(format!("chunk {chunk}"))
+            .differs(format!("a depth below {depth}"), located.entry.depth)),
+            _ => Ok(located),
+        }
+    }
+
     /// The length of a pack, if it was loaded.
     pub(crate) fn pack_len(&self, pack: &PackId) -> Option<u64> {
         self.tables
@@ -190,4 +223,10 @@ pub(crate) fn missing_chunk(chunk: &ChunkId) -> Error {
     Error::corrupt("chunk-missing", "a chunk is in no pack of the store")
         .subject(format!("chunk {chunk}"))
         .hint("run `milepost verify` to see which checkpoints are hit")
+}
+
+/// Whether a pack that was not loaded may hold what was missed: the chunk itself, or a less
+/// deep record of it.
+pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
+    matches!(error.code(), "chunk-missing" | "input-depth")
 }

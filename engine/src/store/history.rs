@@ -13,8 +13,9 @@ use crate::format::name;
 use crate::format::placement::{Durability, Placement};
 use crate::id::CheckpointId;
 use crate::store::cache;
+use crate::store::catalog::{self, Catalog};
 use crate::store::disk::{Disk, EntryKind, read_whole};
-use crate::store::pack_file::{PackFile, RecordExtent};
+use crate::store::pack_file::RecordExtent;
 use crate::store::path::{self, Folder};
 
 /// A manifest's place: what its file name and folder say.
@@ -183,7 +184,9 @@ fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
             format!("{} {}", placement.run, placement.seq),
         ));
     }
-    if placement.durability == Durability::Relaxed && placement.boot != disk.boot_id() {
+    // A boot that could not be told is nobody's: zeros match no boot.
+    let same_boot = placement.boot != [0; 16] && placement.boot == disk.boot_id();
+    if placement.durability == Durability::Relaxed && !same_boot {
         prove(disk, &manifest).map_err(|e| {
             e.file(&path)
                 .hint("a relaxed save of an earlier boot did not reach the disk whole")
@@ -192,15 +195,21 @@ fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
     Ok((manifest, file.len() as u64))
 }
 
-/// Checks every record that the checkpoint may need.
+/// Checks every record that the checkpoint needs, in whichever packs they are by now.
 fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    let mut buffer = Vec::new();
-    for hint in &manifest.packs {
-        let pack = PackFile::open(disk, &hint.pack)?;
-        pack.require_len(hint.len)?;
-        for entry in pack.index() {
-            pack.record(RecordExtent::from(entry), &mut buffer)?;
+    let catalog = Catalog::default();
+    catalog.load_hinted(disk, &manifest.packs)?;
+    let records = match catalog.closure(manifest.body.chunks()) {
+        Err(error) if catalog::may_be_elsewhere(&error) => {
+            catalog.load_all(disk)?;
+            catalog.closure(manifest.body.chunks())?
         }
+        done => done?,
+    };
+    let mut buffer = Vec::new();
+    for located in records {
+        let pack = catalog.open_pack(disk, &located.pack)?;
+        pack.record(RecordExtent::from(&*located.entry), &mut buffer)?;
     }
     Ok(())
 }

@@ -242,7 +242,7 @@ impl From<&IndexEntry> for RecordExtent {
     }
 }
 
-/// From the file's end: trailer, then index; then the envelope at its start.
+/// The envelope, then from the file's end the trailer and the index.
 fn read_index(view: &dyn FileView, id: &PackId) -> Result<Vec<IndexEntry>> {
     let index = read_index_bytes(view)?;
     let found = hash::pack_id(&index.bytes);
@@ -266,10 +266,11 @@ fn read_index_bytes(view: &dyn FileView) -> Result<IndexBytes<'_>> {
     let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else {
         return Err(Error::corrupt("truncated", "a pack is too short").differs(TRAILER_LEN, len));
     };
-    let trailer_bytes = read(view, trailer_at, TRAILER_LEN)?;
-    let trailer = Trailer::decode(&trailer_bytes, len)?;
+    // First the envelope: a newer pack may end in another way, and is not damaged for that.
     let envelope_bytes = read(view, 0, ENVELOPE_LEN)?;
     envelope::decode(&mut Reader::new(&envelope_bytes, 0), FileKind::Pack)?;
+    let trailer_bytes = read(view, trailer_at, TRAILER_LEN)?;
+    let trailer = Trailer::decode(&trailer_bytes, len)?;
     let index_len = usize::try_from(trailer.index_len).unwrap_or(usize::MAX);
     Ok(IndexBytes {
         offset: trailer.index_offset,

@@ -22,6 +22,7 @@ pub(crate) struct Transaction {
 impl Transaction {
     /// Takes the gate, clears away what dead writers left, and locks an intent.
     pub(crate) fn begin(disk: &Arc<dyn Disk>) -> Result<Self> {
+        make_missing_folders(&**disk)?;
         let gate = wait_for(&**disk, &path::gate(), LockMode::Shared)?;
         remove_leftovers(&**disk)?;
         for _ in 0..ATTEMPTS {
@@ -59,6 +60,20 @@ impl Drop for Transaction {
         }
         self.intent = None;
     }
+}
+
+/// Makes the store's folders that are not there: a copy by an archive or version control
+/// program may lack the empty ones.
+fn make_missing_folders(disk: &dyn Disk) -> Result<()> {
+    let there = disk.list(&path::root())?;
+    let mut made = false;
+    for folder in Folder::ALL.map(path::folder) {
+        if !there.iter().any(|e| e.name == folder.file_name()) {
+            disk.make_folder(&folder)?;
+            made = true;
+        }
+    }
+    if made { disk.sync(&path::root()) } else { Ok(()) }
 }
 
 /// Waits for a lock; the kernel frees it when its holder ends, however it ends.

@@ -43,6 +43,11 @@ impl Graph {
         graph
     }
 
+    /// Whether every chunk has a record and every input is less deep than what needs it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.twisted.is_empty()
+    }
+
     /// What is wrong with the graph itself.
     pub(super) fn errors(&self) -> impl Iterator<Item = (ChunkId, Error)> {
         let missing = self.missing.iter().map(|c| (*c, missing_chunk(c)));

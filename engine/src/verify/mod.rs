@@ -139,7 +139,7 @@ impl Store {
         };
         open_packs(self, &catalog, &packs, &mut findings, observer)?;
         let mut graph = Graph::new(&catalog, manifests.needed.keys());
-        if !whole_store && !graph.missing.is_empty() {
+        if !whole_store && !graph.is_whole() {
             // Hints may be stale: another pack may hold the chunks by now.
             packs = catalog::list_packs(disk)?;
             findings.packs.clear();
