@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use milepost_engine::Level;
-use milepost_engine::codec::{self, Workspace, transform::Transform};
+use milepost_engine::codec::{self, Layout, Method, Workspace, transform::Transform};
 use milepost_engine::dtype::Lane;
 
 fuzz_target!(|input: ([u8; 4], &[u8])| {
@@ -13,7 +13,9 @@ fuzz_target!(|input: ([u8; 4], &[u8])| {
         width,
         float: float & 1 == 1,
     };
-    let transform = Transform::ALL[usize::from(transform) % Transform::ALL.len()];
+    let layout = Layout::ALL[usize::from(transform / 8) % Layout::ALL.len()];
+    let transform = Transform::ALL[usize::from(transform % 8) % Transform::ALL.len()];
+    let method = Method { transform, layout };
     let level = Level::ALL[usize::from(level) % 2];
     let half = data.len() / 2;
     let (base, raw) = (&data[..half], &data[half..half * 2]);
@@ -28,7 +30,7 @@ fuzz_target!(|input: ([u8; 4], &[u8])| {
         raw,
         base,
         lane,
-        transform,
+        method,
         level,
         &mut workspace,
         &mut record,

@@ -145,7 +145,9 @@ fn encode_by(
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let base = if method.transform.needs_base() { base } else { &[] };
-    match (method.layout, lane.width) {
+    // Leading bits need a base to learn their shifts by.
+    let layout = if base.is_empty() { Layout::Planes } else { method.layout };
+    match (layout, lane.width) {
         (Layout::Leading, 2) => {
             encode_leading::<u16>(raw, base, lane, method.transform, level, workspace, out)
         }
