@@ -226,7 +226,12 @@ fn cannot_write(path: &Path, action: &'static str, error: io::Error) -> Error {
             .subject(path.display())
             .hint("make the folder first");
     }
-    Error::io(action, error).subject(path.display())
+    let full = error.kind() == io::ErrorKind::StorageFull;
+    let error = Error::io(action, error).subject(path.display());
+    if full {
+        return error.hint("free space, or name a file on another disk; nothing was left behind");
+    }
+    error
 }
 
 /// Makes a folder and those above it.

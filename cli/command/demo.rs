@@ -149,7 +149,8 @@ fn say(session: &Session, text: impl AsRef<str>) -> Result<()> {
 }
 
 fn train(root: &Path, schedule: Schedule, session: &Session) -> Result<First> {
-    let store = Store::create(root, StoreSettings::default(), session.options())?;
+    let settings = StoreSettings::default();
+    let store = Store::create(root, settings, session.options_to_save())?;
     let mut trainer = Trainer::new(SEED);
     let tensors = trainer.tensors();
     let numbers: usize = tensors.iter().map(|(_, _, data)| data.len()).sum();
