@@ -1,0 +1,101 @@
+//! Sections and what lies outside the body.
+
+use milepost_engine::format::placement::Durability;
+use milepost_engine::format::section;
+
+use super::files::case;
+use super::{Case, frame, put, raw};
+
+pub(super) const CASES: &[Case] = &[
+    case!("section-table-crc", "R17", "corrupt" / "section-table" at "checkpoint",
+        "a bit of the section table is flipped", |b| b.bend_manifest = |f| f[44] ^= 1),
+    case!("section-count", "R13", "limit" / "count" at "checkpoint",
+        "a manifest says that it has 65 sections", |b| b.bend_manifest = |f| f[32] = 65),
+    case!("section-count-short", "R14", "corrupt" / "count" at "checkpoint",
+        "a manifest says that it has 64 sections and is too short for them",
+        |b| b.bend_manifest = |f| f[32] = 64),
+    case!("section-order", "R18", "corrupt" / "section-order" at "checkpoint",
+        "placement comes before body", |b| b.bend_sections = |s| s.swap(0, 1)),
+    case!("section-twice", "R18", "corrupt" / "section-order" at "checkpoint",
+        "there are two bodies", |b| b.bend_sections = |s| s.insert(0, s[0].clone())),
+    case!("section-unknown", "R19", "unsupported" / "section-kind" at "checkpoint",
+        "there is a section of unknown kind that is not ignorable",
+        |b| b.bend_sections = |s| s.insert(2, raw(77, b"new".to_vec()))),
+    case!("section-crc", "R20", "corrupt" / "section-checksum" at "checkpoint",
+        "a bit of the body is flipped", |b| b.bend_manifest = |f| f[100] ^= 1),
+    case!("section-crc-unknown", "R20", "corrupt" / "section-checksum" at "checkpoint",
+    "a bit of an unknown, ignorable section is flipped", |b| {
+        b.bend_sections = |s| s.push(raw(section::IGNORABLE | 77, b"new".to_vec()));
+        b.bend_manifest = |f| *f.last_mut().unwrap() ^= 1;
+    }),
+    case!("section-coder", "R21", "corrupt" / "section-coder" at "checkpoint",
+        "the body has an unknown coder", |b| b.bend_sections = |s| s[0].coder = 2),
+    case!("section-limit", "R22", "limit" / "section-length" at "checkpoint",
+        "a section says that it decodes to 4 GiB",
+        |b| b.bend_sections = |s| s[0].raw_len = u32::MAX),
+    case!("section-raw-len", "R23", "corrupt" / "section-length" at "checkpoint",
+        "a raw section's raw_len is not its stored_len",
+        |b| b.bend_sections = |s| s[0].raw_len += 1),
+    case!("section-bomb", "R23", "corrupt" / "section-length" at "checkpoint",
+    "a zstd section says that it decodes to more than any frame of its length", |b| {
+        b.bend_sections = |s| {
+            s[0].coder = section::CODER_ZSTD;
+            s[0].stored = frame(b"bomb");
+            s[0].raw_len = 512 << 20;
+        };
+    }),
+    case!("section-zstd-longer", "R23", "corrupt" / "zstd-frame" at "checkpoint",
+    "the hints' frame decodes to more than raw_len", |b| b.bend_sections = |s| {
+        s[2].coder = section::CODER_ZSTD;
+        s[2].stored = frame(&s[2].stored);
+        s[2].raw_len -= 1;
+    }),
+    case!("section-zstd-trailing", "R23", "corrupt" / "zstd-frame" at "checkpoint",
+    "a byte follows the hints' frame", |b| b.bend_sections = |s| {
+        s[2].coder = section::CODER_ZSTD;
+        s[2].stored = frame(&s[2].stored);
+        s[2].stored.push(0);
+    }),
+    case!("section-missing-body", "R24", "corrupt" / "section-missing" at "checkpoint",
+        "there is no body", |b| b.bend_sections = |s| drop(s.remove(0))),
+    case!("section-missing-placement", "R24", "corrupt" / "section-missing" at "checkpoint",
+        "there is no placement", |b| b.bend_sections = |s| drop(s.remove(1))),
+    case!("manifest-trailing", "R12", "corrupt" / "trailing-bytes" at "checkpoint",
+        "a byte follows the last section", |b| b.bend_manifest = |f| f.push(0)),
+    case!("manifest-short", "R1", "corrupt" / "truncated" at "checkpoint",
+        "a manifest ends within its last section",
+        |b| b.bend_manifest = |f| f.truncate(f.len() - 1)),
+    case!("manifest-id", "R36", "corrupt" / "manifest-id" at "checkpoint",
+        "a manifest's name holds another id", |b| b.rename = |id| id.0[0] ^= 1),
+    case!("manifest-seq", "R37", "corrupt" / "manifest-place" at "checkpoint",
+        "the placement holds another seq than the name", |b| b.placement.seq = 2),
+    case!("manifest-run", "R37", "corrupt" / "manifest-place" at "checkpoint",
+        "the placement holds another run than the folder", |b| b.placement.run = "side".into()),
+    case!("placement-run-name", "R34", "corrupt" / "run-name" at "checkpoint",
+        "the placement's run would leave the folder",
+        |b| b.bend_placement = |p| put(p, 2, *b"../x")),
+    case!("placement-short", "R1", "corrupt" / "truncated" at "checkpoint",
+        "the placement ends within boot", |b| b.bend_placement = |p| p.truncate(p.len() - 1)),
+    case!("placement-full", "R35", "corrupt" / "placement" at "checkpoint",
+        "the placement's full is 2", |b| b.bend_placement = |p| p[22] = 2),
+    case!("placement-durability", "R35", "corrupt" / "placement" at "checkpoint",
+        "the placement's durability is 3", |b| b.bend_placement = |p| p[64] = 3),
+    case!("hints-trailing", "R12", "corrupt" / "trailing-bytes" at "checkpoint",
+        "a byte follows the hints", |b| b.bend_hints = |h| h.push(0)),
+    case!("hints-count", "R14", "corrupt" / "count" at "checkpoint",
+        "there are fewer hints than their count says", |b| b.bend_hints = |h| h[0] = 2),
+    case!("statistics-count", "R38", "corrupt" / "statistics" at "checkpoint",
+    "two tensors have the statistics of one", |b| {
+        b.statistics = Some([&[1, 0, 0, 0][..], &[0; 24]].concat());
+    }),
+    case!("relaxed-damaged", "R39", "corrupt" / "record-checksum" at "checkpoint",
+    "a relaxed checkpoint of an unknown boot needs a damaged record", |b| {
+        b.placement.durability = Durability::Relaxed;
+        b.bend_pack = |f| f[60] ^= 1;
+    }),
+    case!("relaxed-missing", "R39", "corrupt" / "chunk-missing" at "checkpoint",
+    "a relaxed checkpoint of an unknown boot needs a chunk that no pack holds", |b| {
+        b.placement.durability = Durability::Relaxed;
+        b.records.remove(1);
+    }),
+];

@@ -1,0 +1,175 @@
+//! Heads, streams, coders.
+
+use super::files::case;
+use super::{A, Build, Case, frame, put};
+use crate::support::hostile::Codes;
+
+/// The sound record of `a`, with other codes or streams.
+fn alone(b: &mut Build, bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        streams: vec![(0, A.to_vec())],
+        ..Codes::zeros(16)
+    };
+    bend(&mut codes);
+    b.alone(&codes);
+}
+
+/// A sound record of 16 zero differences to `a`, with other codes or streams.
+fn delta(b: &mut Build, bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        ..Codes::same_as_input(16)
+    };
+    bend(&mut codes);
+    b.delta(&codes);
+}
+
+/// The same by leading bits: keys below 0x7f keep 4 bits raw, the others none.
+fn leading(b: &mut Build, bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        layout: 2,
+        params: vec![0, 4, 0x7f, 0],
+        streams: vec![(1, vec![0]), (0, vec![]), (0, vec![])],
+        ..Codes::same_as_input(16)
+    };
+    bend(&mut codes);
+    b.delta(&codes);
+}
+
+fn zstd(b: &mut Build, bend: fn(&mut Vec<u8>)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        ..Codes::zeros(16)
+    };
+    let mut stored = frame(&A);
+    bend(&mut stored);
+    codes.streams = vec![(2, stored)];
+    b.alone(&codes);
+}
+
+pub(super) const CASES: &[Case] = &[
+    case!("record-crc", "R47", "corrupt" / "record-checksum" at "restore",
+        "a bit of a record is flipped", |b| b.bend_pack = |f| f[60] ^= 1),
+    case!("record-raw-limit", "R48", "limit" / "record-limits" at "restore",
+        "a record's head says that it makes 4 GiB",
+        |b| put(&mut b.records[0].bytes, 8, u32::MAX.to_le_bytes())),
+    case!("record-params-limit", "R48", "limit" / "record-limits" at "restore",
+        "a record's head says that it has 4097 bytes of params",
+        |b| put(&mut b.records[0].bytes, 6, 4097u16.to_le_bytes())),
+    case!("record-params-short", "R1", "corrupt" / "truncated" at "restore",
+        "a record ends within its params",
+        |b| put(&mut b.records[0].bytes, 6, 100u16.to_le_bytes())),
+    case!("record-streams-short", "R1", "corrupt" / "truncated" at "restore",
+        "a record ends within its table of streams", |b| b.records[0].bytes[5] = 200),
+    case!("record-length", "R49", "corrupt" / "record-length" at "restore",
+        "a byte follows a record's last stream", |b| b.records[0].bytes.push(0)),
+    case!("record-length-short", "R49", "corrupt" / "record-length" at "restore",
+        "a record's last stream is cut short", |b| b.records[0].bytes.truncate(31)),
+    case!("predictor", "R50", "unsupported" / "encoding" at "restore",
+        "a record has predictor 9", |b| alone(b, |c| c.predictor = 9)),
+    case!("transform", "R50", "unsupported" / "encoding" at "restore",
+        "a record has transform 9", |b| alone(b, |c| c.transform = 9)),
+    case!("layout", "R50", "unsupported" / "encoding" at "restore",
+        "a record has layout 9", |b| alone(b, |c| c.layout = 9)),
+    case!("coder", "R51", "unsupported" / "coder" at "restore",
+        "a stream has coder 3", |b| alone(b, |c| c.streams[0].0 = 3)),
+    case!("head-raw-len", "R52", "corrupt" / "record-rule" at "restore",
+        "a record's head and index entry differ in raw_len", |b| alone(b, |c| c.raw_len = 12)),
+    case!("head-lane-width", "R52", "corrupt" / "record-rule" at "restore",
+        "a record has lanes of 16 bytes", |b| alone(b, |c| c.lane_width = 16)),
+    case!("head-lane-zero", "R52", "corrupt" / "record-rule" at "restore",
+        "a record has lanes of no bytes", |b| alone(b, |c| c.lane_width = 0)),
+    case!("head-inputs", "R52", "corrupt" / "record-rule" at "restore",
+        "a record's head names an input and its index entry none",
+        |b| alone(b, |c| c.inputs = 1)),
+    case!("predictor-inputs", "R52", "corrupt" / "record-rule" at "restore",
+    "predictor none with an input", |b| delta(b, |c| {
+        c.predictor = 0;
+        c.transform = 0;
+    })),
+    case!("transform-needs-base", "R52", "corrupt" / "record-rule" at "restore",
+        "transform xor with predictor none", |b| alone(b, |c| c.transform = 4)),
+    case!("transform-needs-none", "R52", "corrupt" / "record-rule" at "restore",
+        "transform identity with predictor base", |b| delta(b, |c| c.transform = 0)),
+    case!("params-unclaimed", "R52", "corrupt" / "record-rule" at "restore",
+        "layout whole with params", |b| alone(b, |c| c.params = vec![0, 0])),
+    case!("streams-none", "R53", "corrupt" / "record-streams" at "restore",
+        "layout whole without a stream", |b| alone(b, |c| c.streams.clear())),
+    case!("streams-planes", "R53", "corrupt" / "record-streams" at "restore",
+    "layout planes with two streams for lanes of four bytes", |b| alone(b, |c| {
+        c.layout = 1;
+        c.streams = vec![(1, vec![0]); 2];
+    })),
+    case!("raw-short", "R54", "corrupt" / "raw-stream" at "restore",
+        "a raw stream is a byte short", |b| alone(b, |c| c.streams[0].1.truncate(15))),
+    case!("raw-plane-long", "R54", "corrupt" / "raw-stream" at "restore",
+    "a raw plane has a byte too many", |b| alone(b, |c| {
+        c.layout = 1;
+        c.streams = vec![(0, vec![1; 5]), (1, vec![0]), (1, vec![0]), (1, vec![0])];
+    })),
+    case!("constant-empty", "R55", "corrupt" / "constant-pattern" at "restore",
+        "a constant of no bytes", |b| alone(b, |c| c.streams = vec![(1, vec![])])),
+    case!("constant-divides", "R55", "corrupt" / "constant-pattern" at "restore",
+        "a constant of 3 bytes in 16", |b| alone(b, |c| c.streams = vec![(1, vec![1; 3])])),
+    case!("constant-long", "R55", "corrupt" / "constant-pattern" at "restore",
+        "a constant of 17 bytes", |b| alone(b, |c| c.streams = vec![(1, vec![1; 17])])),
+    case!("zstd-trailing", "R56", "corrupt" / "zstd-frame" at "restore",
+        "a byte follows a frame", |b| zstd(b, |f| f.push(0))),
+    case!("zstd-two-frames", "R56", "corrupt" / "zstd-frame" at "restore",
+        "an empty frame follows a frame",
+        |b| zstd(b, |f| f.extend(frame(&[])))),
+    case!("zstd-skippable", "R56", "corrupt" / "zstd-frame" at "restore",
+    "a skippable frame comes before a frame", |b| zstd(b, |f| {
+        f.splice(0..0, *b"\x50\x2a\x4d\x18\x01\0\0\0x");
+    })),
+    case!("zstd-short", "R56", "corrupt" / "zstd-frame" at "restore",
+        "a frame decodes to 15 bytes of 16", |b| zstd(b, |f| *f = frame(&A[..15]))),
+    case!("zstd-long", "R56", "corrupt" / "zstd-frame" at "restore",
+        "a frame decodes to 17 bytes of 16", |b| zstd(b, |f| *f = frame(&[5; 17]))),
+    case!("zstd-cut", "R56", "corrupt" / "zstd-frame" at "restore",
+        "a frame ends within its block", |b| zstd(b, |f| f.truncate(f.len() - 1))),
+    case!("zstd-dictionary", "R56", "corrupt" / "zstd-frame" at "restore",
+    "a frame needs a dictionary", |b| zstd(b, |f| {
+        f[4] |= 1;
+        f.insert(5, 7);
+    })),
+    case!("zstd-checksum", "R56", "corrupt" / "zstd-frame" at "restore",
+    "a frame's own checksum is wrong", |b| zstd(b, |f| {
+        f[4] |= 4;
+        f.extend([0; 4]);
+    })),
+    case!("leading-narrow", "R52", "corrupt" / "record-rule" at "restore",
+        "layout leading with lanes of one byte", |b| leading(b, |c| c.lane_width = 1)),
+    case!("leading-alone", "R52", "corrupt" / "record-rule" at "restore",
+    "layout leading without a base", |b| alone(b, |c| {
+        c.layout = 2;
+        c.params = vec![0, 0];
+        c.streams = vec![(1, vec![0]), (0, vec![]), (0, vec![])];
+    })),
+    case!("leading-streams", "R53", "corrupt" / "record-streams" at "restore",
+        "layout leading with two streams", |b| leading(b, |c| c.streams.truncate(2))),
+    case!("leading-params-none", "R57", "corrupt" / "leading-params" at "restore",
+        "no shifts", |b| leading(b, |c| c.params.clear())),
+    case!("leading-params-odd", "R57", "corrupt" / "leading-params" at "restore",
+        "half a pair of key and shift", |b| leading(b, |c| c.params.push(0x80))),
+    case!("leading-params-first", "R57", "corrupt" / "leading-params" at "restore",
+        "the first key is not 0", |b| leading(b, |c| c.params[0] = 1)),
+    case!("leading-params-order", "R57", "corrupt" / "leading-params" at "restore",
+        "a key occurs twice", |b| leading(b, |c| c.params[2] = 0)),
+    case!("leading-params-shift", "R57", "corrupt" / "leading-params" at "restore",
+        "a shift of 25 in lanes of 32 bits", |b| leading(b, |c| c.params[1] = 25)),
+    case!("leading-low-coder", "R58", "corrupt" / "leading-coder" at "restore",
+        "the low bits are a constant", |b| leading(b, |c| c.streams[1] = (1, vec![0]))),
+    case!("leading-low-left", "R59", "corrupt" / "leading-streams" at "restore",
+        "a byte of low bits is left over", |b| leading(b, |c| c.streams[1].1.push(0))),
+    case!("leading-low-short", "R59", "corrupt" / "leading-streams" at "restore",
+        "low bits are missing", |b| leading(b, |c| c.params = vec![0, 4])),
+    case!("leading-escape-missing", "R59", "corrupt" / "leading-streams" at "restore",
+        "an escape is missing", |b| leading(b, |c| c.streams[0].1 = vec![255])),
+    case!("leading-escape-left", "R59", "corrupt" / "leading-streams" at "restore",
+        "an escape is left over", |b| leading(b, |c| c.streams[2].1 = vec![0; 4])),
+    case!("leading-escape-half", "R59", "corrupt" / "leading-streams" at "restore",
+        "half an escape is left over", |b| leading(b, |c| c.streams[2].1 = vec![0; 2])),
+];
