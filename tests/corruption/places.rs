@@ -21,8 +21,10 @@ fn read_in_time(fixture: Fixture, what: String) -> (Fixture, Outcome) {
         assert_eq!(outcomes[0], outcomes[1], "both readers say the same");
         sender.send((fixture, outcomes[0])).unwrap();
     });
-    let done = receiver.recv_timeout(PATIENCE);
-    done.unwrap_or_else(|_| panic!("{what}: no answer in time, or a panic"))
+    receiver
+        .recv_timeout(PATIENCE)
+        .map_err(|error| format!("{what}: {error}, from a hang or a panic"))
+        .unwrap()
 }
 
 /// Does `replace` to every file in turn, reads, and puts the file back.
