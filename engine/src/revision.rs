@@ -132,9 +132,20 @@ impl Store {
         }
     }
 
-    /// A checkpoint's place; of several, as after a copy, the first.
+    /// A checkpoint's place.
     fn place_of(&self, id: &CheckpointId) -> Result<Option<Place>> {
-        Ok(self.places_where(|found| found == id)?.into_iter().next())
+        Ok(self.best_of(self.places_where(|found| found == id)?))
+    }
+
+    /// Of several places of one checkpoint, as after a copy, the first whose manifest is whole:
+    /// a relaxed save that a power cut took apart must not hide one that was saved again.
+    fn best_of(&self, places: Vec<Place>) -> Option<Place> {
+        let is_whole = |place: &&Place| self.0.history.summary(&*self.0.disk, place).is_ok();
+        let whole = match places.as_slice() {
+            [_, _, ..] => places.iter().find(is_whole).cloned(),
+            _ => None,
+        };
+        whole.or_else(|| places.into_iter().next())
     }
 
     fn by_prefix(&self, word: &str) -> Result<Place> {
@@ -147,7 +158,9 @@ impl Store {
         let found = self.places_where(|id| id.to_string().starts_with(word))?;
         match found.as_slice() {
             [] => Err(self.unknown(word)),
-            [first, rest @ ..] if rest.iter().all(|p| p.id == first.id) => Ok(first.clone()),
+            [first, rest @ ..] if rest.iter().all(|p| p.id == first.id) => {
+                self.best_of(found).ok_or_else(|| self.unknown(word))
+            }
             several => Err(ambiguous(word, several)),
         }
     }

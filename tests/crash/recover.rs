@@ -61,7 +61,11 @@ fn work(driver: &Arc<Driver>, expect: &Expect, rng: &mut Rng, depth: u64) -> Res
         check::nothing_is_left_behind(&driver.machine.state())?;
     }
     for flight in expect.in_flight.iter().filter(|f| f.op != Op::Init) {
-        retry(driver, flight)?;
+        // A relaxed checkpoint that is gone can neither be forked nor tagged.
+        let source = flight.op.source();
+        if source.is_none_or(|key| expect.must.contains_key(&key)) {
+            retry(driver, flight)?;
+        }
     }
     let step = 100 + 10 * depth;
     let next: Vec<Save> = match rng.below(6) {
@@ -98,7 +102,9 @@ fn relaxed(run: &'static str, step: u64) -> Save {
 fn retry(driver: &Arc<Driver>, flight: &Flight) -> Result<(), Violation> {
     let before = driver.machine.state().files("packs");
     driver.perform(&flight.op)?;
-    check::nothing_is_left_behind(&driver.machine.state())?;
+    if matches!(flight.op, Op::Save(_)) {
+        check::nothing_is_left_behind(&driver.machine.state())?;
+    }
     let all_there = flight.packs.as_ref().is_some_and(|packs| {
         packs
             .iter()

@@ -128,6 +128,14 @@ impl Op {
         }
     }
 
+    /// The checkpoint that must be there for it.
+    pub(crate) fn source(&self) -> Option<Key> {
+        match self {
+            Self::Fork(run, step, _) | Self::Tag(_, run, step) => Some(((*run).to_owned(), *step)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn durability(&self) -> Durability {
         match self {
             Self::Save(save) => save.durability,

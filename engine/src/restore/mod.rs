@@ -92,9 +92,14 @@ impl Checkpoint {
         let plan = || Plan::new(wanted, |chunk| self.store.recipe(chunk));
         match plan() {
             // The hints were stale: look at every pack before giving up.
-            Err(error) if error.code() == "chunk-missing" => {
-                store.catalog.forget();
-                store.catalog.load_all(&*store.disk)?;
+            Err(error) if matches!(error.code(), "chunk-missing" | "input-depth") => {
+                let disk = &*store.disk;
+                self.store.forget_packs();
+                store.catalog.load_hinted(disk, &self.manifest.packs)?;
+                store.catalog.load_all(disk)?;
+                for chunk in wanted.iter().flat_map(|w| w.chunks) {
+                    store.catalog.settle(disk, chunk)?;
+                }
                 plan()
             }
             done => done,

@@ -13,7 +13,7 @@ use crate::format::placement::{Durability, Placement};
 use crate::id::CheckpointId;
 use crate::store::cache;
 use crate::store::disk::{Disk, EntryKind, read_whole};
-use crate::store::pack_file::{PackFile, RecordExtent};
+use crate::store::pack_file::PackFile;
 use crate::store::path::{self, Folder};
 
 /// A manifest's place: what its file name and folder say.
@@ -193,13 +193,10 @@ fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
 
 /// Checks every record that the checkpoint may need.
 fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
-    let mut buffer = Vec::new();
     for hint in &manifest.packs {
         let pack = PackFile::open(disk, &hint.pack)?;
         pack.require_len(hint.len)?;
-        for entry in pack.index() {
-            pack.record(RecordExtent::from(entry), &mut buffer)?;
-        }
+        pack.prove()?;
     }
     Ok(())
 }
@@ -233,6 +230,12 @@ impl History {
     pub(crate) fn add(&self, manifest: &Manifest, manifest_len: u64) {
         let summary = Summary::new(manifest, manifest_len);
         self.remember(summary.place(), Arc::new(summary));
+    }
+
+    /// Forgets a checkpoint whose manifest turned out to be damaged.
+    pub(crate) fn forget(&self, place: &Place) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(place);
     }
 
     fn remember(&self, place: Place, summary: Arc<Summary>) {
