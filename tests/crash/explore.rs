@@ -17,7 +17,7 @@ use crate::support::sim_disk::{Faults, Machine, Moment, State};
 /// Ways that one moment is crashed at most.
 const WAYS_MAX: u64 = 8;
 /// Of a hundred distinct images, those that are recovered and crashed again.
-const NESTED_PERCENT: u64 = 4;
+const NESTED_PERCENT: u64 = 2;
 /// Workloads with other interruptions and faults that are tried when states run out.
 const RUNS_MAX: u64 = 100_000;
 

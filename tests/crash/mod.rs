@@ -11,6 +11,7 @@ mod content; // what the checkpoints of the workload hold
 mod expect; // what must be there after what was seen done
 mod explore; // crashes at every moment of a workload
 mod recover; // work after a crash, and crashes of that
+mod regression; // the stories of what once went wrong
 mod workload; // what is done
 
 use crate::support::broken_disk::Fault;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use milepost_engine::{Durability, Full};
+use milepost_engine::Full;
 
 use super::check::{self, Violation};
 use super::expect::{Event, Expect, Flight};
 use super::explore::{Tally, check_state};
-use super::workload::{Driver, Op, Save, save};
+use super::workload::{Driver, Op, Save, relaxed, save};
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::rng::{Rng, mix};
 use crate::support::sim_disk::{Machine, State};
@@ -88,13 +88,6 @@ fn work(driver: &Arc<Driver>, expect: &Expect, rng: &mut Rng, depth: u64) -> Res
         check::nothing_is_left_behind(&driver.machine.state())?;
     }
     Ok(())
-}
-
-fn relaxed(run: &'static str, step: u64) -> Save {
-    Save {
-        durability: Durability::Relaxed,
-        ..save(run, step)
-    }
 }
 
 /// Does again what the crash cut off. If the crash left all its packs whole, nothing is to be

@@ -62,7 +62,7 @@ pub(crate) fn save(run: &'static str, step: u64) -> Save {
     }
 }
 
-fn relaxed(run: &'static str, step: u64) -> Save {
+pub(crate) fn relaxed(run: &'static str, step: u64) -> Save {
     Save {
         durability: Durability::Relaxed,
         ..save(run, step)
@@ -76,7 +76,7 @@ fn by_second(run: &'static str, step: u64) -> Save {
     }
 }
 
-fn tagged(run: &'static str, step: u64, tags: &'static [&'static str]) -> Save {
+pub(crate) fn tagged(run: &'static str, step: u64, tags: &'static [&'static str]) -> Save {
     Save {
         tags,
         ..save(run, step)
