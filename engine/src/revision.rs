@@ -44,7 +44,7 @@ impl Store {
         for place in history::places(disk, run)?.iter().rev() {
             match self.0.history.summary(disk, place) {
                 Ok(summary) => return Ok(Some(summary)),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                Err(error) if is_passed_over(error.kind()) => {
                     tracing::warn!(%error, "a manifest is passed over");
                 }
                 Err(error) => return Err(error),
@@ -197,6 +197,15 @@ impl Store {
         };
         not_found(word).hint(hint)
     }
+}
+
+/// Whether a manifest that cannot be read is as good as not there. What a power cut left of a
+/// relaxed save may also hold counts above every limit.
+fn is_passed_over(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Limit
+    )
 }
 
 fn split_ancestor(revision: &str) -> Result<(&str, u32)> {

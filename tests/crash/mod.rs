@@ -41,6 +41,7 @@ fn explored() -> Summary {
         states: number("MILEPOST_CRASH_STATES").unwrap_or(STATES),
         fault: Fault::None,
         stop_at_first: false,
+        ways_max: explore::WAYS_MAX,
         only: only.map(|[_, run, moment, way]| [run, moment, way]),
     })
 }

@@ -110,8 +110,8 @@ fn retry(driver: &Arc<Driver>, flight: &Flight) -> Result<(), Violation> {
             format!("{:?} stores again what was there", flight.op),
         ));
     }
-    let stored = driver.events().iter().rev().find_map(|event| match event {
-        Event::Done { report, .. } => report.as_ref().map(|r| r.new_chunks),
+    let stored = driver.events().pop().and_then(|event| match event {
+        Event::Done { report, .. } => report.map(|r| r.new_chunks),
         Event::Started(_) => None,
     });
     let isolated = matches!(&flight.op, Op::Save(s) if s.full == Full::SelfContained);

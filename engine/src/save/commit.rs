@@ -311,9 +311,10 @@ fn publish(
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
     if let Some(existing) = same_step(store, &places, &manifest)? {
-        if save.durability != Durability::Relaxed {
-            sync_existing(store, &existing)?;
-        }
+        let existing = match save.durability {
+            Durability::Relaxed => existing,
+            durability => make_durable(store, txn, existing, durability, &closure)?,
+        };
         set_tags(store, txn, &existing, save.tags)?;
         return Ok(report(&existing, 0, true));
     }
@@ -379,24 +380,35 @@ fn write_manifest(
     Ok(())
 }
 
-/// Makes a checkpoint durable that somebody else committed: who did may have asked for less, or
-/// died before its name was synced.
-fn sync_existing(store: &Store, existing: &Manifest) -> Result<()> {
+/// Makes a checkpoint durable that the run has already: who saved it may have asked for less, or
+/// died before its name was synced. What it needs is durable by now.
+fn make_durable(
+    store: &Store,
+    txn: &Transaction,
+    mut existing: Manifest,
+    durability: Durability,
+    closure: &Closure,
+) -> Result<Manifest> {
     let disk = &*store.0.disk;
-    let placement = &existing.placement;
+    let placement = &mut existing.placement;
     let path = path::manifest(&placement.run, placement.seq, &existing.id)?;
-    if placement.durability == Durability::Relaxed {
-        sync_packs(store, None, &[], &existing.packs)?;
-        sync_named(disk, &path)?;
-        let place = Place {
-            run: placement.run.clone(),
-            seq: placement.seq,
-            id: existing.id,
-        };
-        history::read_manifest(disk, &place).inspect_err(|_| store.0.history.forget(&place))?;
-    }
     disk.sync(&path.parent().parent())?;
-    disk.sync(&path.parent())
+    if placement.durability == Durability::Relaxed {
+        placement.durability = durability;
+        placement.boot = [0; 16];
+        placement.full = closure.depth == 0;
+        placement.depth = closure.depth;
+        placement.restore_cost = closure.cost;
+        existing.packs.clone_from(&closure.packs);
+        let bytes = existing.encode(&codec::compress_section)?;
+        let mut file = disk.create(txn.id)?;
+        file.write(&bytes)?;
+        file.sync()?;
+        file.replace(&path)?;
+        store.0.history.add(&existing, bytes.len() as u64);
+    }
+    disk.sync(&path.parent())?;
+    Ok(existing)
 }
 
 /// Makes the bytes of a file durable that was named without that. Whoever opens it next reads
