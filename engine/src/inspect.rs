@@ -67,14 +67,10 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest().packs)?;
-        if tensor
-            .chunks
-            .iter()
-            .any(|c| store.catalog.find(c).is_none())
-        {
-            store.catalog.load_all(&*store.disk)?;
-        }
-        tensor.chunks.iter().map(|c| self.chunk(c)).collect()
+        self.store()
+            .with_every_pack(&self.manifest().packs, tensor.chunks.iter(), || {
+                tensor.chunks.iter().map(|c| self.chunk(c)).collect()
+            })
     }
 
     fn chunk(&self, id: &ChunkId) -> Result<ChunkReport> {
@@ -167,7 +163,6 @@ impl Store {
     /// If the storage refuses, or `Interrupted`.
     pub fn unique_bytes(&self, observer: &dyn Observer) -> Result<BTreeMap<Place, u64>> {
         let store = &self.0;
-        store.catalog.load_all(&*store.disk)?;
         let checkpoints = self.list(None)?.checkpoints;
         // For each chunk the one checkpoint that needs it, or none if several do.
         let mut owners: HashMap<ChunkId, Option<usize>> = HashMap::new();
@@ -180,6 +175,7 @@ impl Store {
                 Err(error) if error.kind() == ErrorKind::Io => return Err(error),
                 Err(_) => continue,
             };
+            store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
             for chunk in self.closure(manifest.body.chunks()) {
                 let owner = owners.entry(chunk).or_insert(Some(number));
                 if *owner != Some(number) {

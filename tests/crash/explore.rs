@@ -15,9 +15,11 @@ use crate::support::rng::{Rng, mix};
 use crate::support::sim_disk::{Faults, Machine, Moment, State};
 
 /// Ways that one moment is crashed at most.
-const WAYS_MAX: u64 = 8;
+pub(crate) const WAYS_MAX: u64 = 8;
 /// Of a hundred distinct images, those that are recovered and crashed again.
-const NESTED_PERCENT: u64 = 4;
+const NESTED_PERCENT: u64 = 2;
+/// Operations of a save that another may come in between.
+const INTERRUPTIONS: u64 = 60;
 /// Workloads with other interruptions and faults that are tried when states run out.
 const RUNS_MAX: u64 = 100_000;
 
@@ -29,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) states: u64,
     pub(crate) fault: Fault,
     pub(crate) stop_at_first: bool,
+    /// How many ways one moment is crashed in at most.
+    pub(crate) ways_max: u64,
     /// Only this state: run, moment and way.
     pub(crate) only: Option<[u64; 3]>,
 }
@@ -208,9 +212,12 @@ fn explore_run(tally: &Tally, length: &Length, run: u64) {
     let machine = Machine::new(rng.next());
     machine.set_faults(faults_of(plan, length, &mut rng));
     machine.record();
-    let driver = Driver::new(&machine, plan.fault, rng.next() % 90);
+    let driver = Driver::new(&machine, plan.fault, run % INTERRUPTIONS);
     let failed = script().iter().find_map(|op| driver.perform(op).err());
     let moments = machine.take_moments();
+    if let Some(violation) = failed {
+        tally.report(violation, [run, moments.len() as u64, 0]);
+    }
     let expected: Vec<Expect> = Expect::default().after_each(&driver.events());
     for (index, moment) in (0u64..).zip(&moments) {
         if tally.is_over() {
@@ -220,9 +227,6 @@ fn explore_run(tally: &Tally, length: &Length, run: u64) {
             explore_moment(tally, moment, &expected[moment.mark], [run, index]);
         }
     }
-    if let Some(violation) = failed {
-        tally.report(violation, [run, moments.len() as u64, 0]);
-    }
 }
 
 /// Crashes one moment in many ways; in one more the process dies and the machine does not.
@@ -230,7 +234,7 @@ fn explore_moment(tally: &Tally, moment: &Moment, expect: &Expect, [run, index]:
     let plan = tally.plan;
     let after = expect.crash();
     let expect_digest = after.digest();
-    let ways = (1 + 3 * moment.state.uncertainties()).min(WAYS_MAX);
+    let ways = (1 + 3 * moment.state.uncertainties()).min(plan.ways_max);
     for way in 0..=ways {
         if plan.only.is_some_and(|[.., only]| only != way) {
             continue;

@@ -11,6 +11,7 @@ mod content; // what the checkpoints of the workload hold
 mod expect; // what must be there after what was seen done
 mod explore; // crashes at every moment of a workload
 mod recover; // work after a crash, and crashes of that
+mod regression; // the stories of what once went wrong
 mod workload; // what is done
 
 use crate::support::broken_disk::Fault;
@@ -40,6 +41,7 @@ fn explored() -> Summary {
         states: number("MILEPOST_CRASH_STATES").unwrap_or(STATES),
         fault: Fault::None,
         stop_at_first: false,
+        ways_max: explore::WAYS_MAX,
         only: only.map(|[_, run, moment, way]| [run, moment, way]),
     })
 }

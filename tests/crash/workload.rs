@@ -62,7 +62,7 @@ pub(crate) fn save(run: &'static str, step: u64) -> Save {
     }
 }
 
-fn relaxed(run: &'static str, step: u64) -> Save {
+pub(crate) fn relaxed(run: &'static str, step: u64) -> Save {
     Save {
         durability: Durability::Relaxed,
         ..save(run, step)
@@ -76,7 +76,7 @@ fn by_second(run: &'static str, step: u64) -> Save {
     }
 }
 
-fn tagged(run: &'static str, step: u64, tags: &'static [&'static str]) -> Save {
+pub(crate) fn tagged(run: &'static str, step: u64, tags: &'static [&'static str]) -> Save {
     Save {
         tags,
         ..save(run, step)
@@ -124,6 +124,14 @@ impl Op {
         match self {
             Self::Save(save) => Some((save.run.to_owned(), save.step)),
             Self::Fork(_, step, run) => Some(((*run).to_owned(), *step)),
+            _ => None,
+        }
+    }
+
+    /// The checkpoint that must be there for it.
+    pub(crate) fn source(&self) -> Option<Key> {
+        match self {
+            Self::Fork(run, step, _) | Self::Tag(_, run, step) => Some(((*run).to_owned(), *step)),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use milepost_engine::Result;
 use milepost_engine::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Published};
-use milepost_engine::store::path::StorePath;
+use milepost_engine::store::path::{self, StorePath};
 
 use crate::support::sim_disk::SimDisk;
 
@@ -53,7 +53,7 @@ pub(crate) enum Fault {
     NoFileSync(Part),
     /// Syncing a folder does nothing.
     NoFolderSync(Part),
-    /// Syncing a folder is put off to the writer's next step.
+    /// Syncing a folder is put off to the writer's next transaction.
     LateFolderSync(Part),
     /// Syncing a file that has its name already does nothing.
     NoSyncOfNamed(Part),
@@ -61,7 +61,7 @@ pub(crate) enum Fault {
     NameBeforeSync(Part),
     /// Packs get their names only after the manifest that needs them.
     ManifestBeforePack,
-    /// A pack is written under its final name, and synced when the next pack is.
+    /// A pack is written under its final name, and never synced.
     PackInPlace,
     /// A name that is taken is given to the new file.
     PublishReplaces(Part),
@@ -138,7 +138,6 @@ impl Disk for BrokenDisk {
     }
 
     fn create(&self, txn: u128) -> Result<Box<dyn NewFile>> {
-        self.sync_late()?;
         Ok(Box::new(BrokenFile {
             inner: self.0.disk.create(txn)?,
             disk: self.clone(),
@@ -190,7 +189,9 @@ impl Disk for BrokenDisk {
     }
 
     fn lock(&self, path: &StorePath, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>> {
-        self.sync_late()?;
+        if *path == path::gate() {
+            self.sync_late()?;
+        }
         if self.0.fault == Fault::LocksDoNotExclude {
             // The file is made all the same, and the real lock is let go at once.
             self.0.disk.lock(path, mode, false)?;

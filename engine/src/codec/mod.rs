@@ -20,6 +20,8 @@ pub use encode::{
     Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len,
 };
 
+use std::cell::RefCell;
+
 use crate::error::Result;
 
 /// What a lane's value is predicted from.
@@ -146,6 +148,12 @@ pub fn decompress_section(stored: &[u8], raw_len: u32) -> Result<Vec<u8>> {
         .differs(raw_len, stored.len()));
     }
     let mut out = vec![0; raw_len as usize];
-    coder::Contexts::default().decompress(stored, &mut out)?;
+    SECTION_CONTEXTS.with_borrow_mut(|contexts| contexts.decompress(stored, &mut out))?;
     Ok(out)
+}
+
+thread_local! {
+    /// Making a context takes longer than decompressing most sections, and a listing reads
+    /// thousands of them.
+    static SECTION_CONTEXTS: RefCell<coder::Contexts> = RefCell::default();
 }
