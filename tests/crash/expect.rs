@@ -60,6 +60,9 @@ pub(crate) struct Expect {
     /// Runs that a relaxed save was begun in: a crash may leave a damaged manifest there.
     pub(crate) relaxed_runs: BTreeSet<String>,
     pub(crate) in_flight: Vec<Flight>,
+    /// Whether the device may have refused bytes: until the next crash, relaxed checkpoints may
+    /// be listed and not load.
+    pub(crate) lossy: bool,
 }
 
 impl Expect {
@@ -134,6 +137,7 @@ impl Expect {
     pub(crate) fn crash(&self) -> Self {
         let mut after = self.clone();
         after.must.retain(|_, must| !must.relaxed);
+        after.lossy = false;
         after
     }
 

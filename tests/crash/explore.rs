@@ -176,7 +176,7 @@ struct Length {
 impl Length {
     fn measure(plan: Plan) -> Self {
         let machine = Machine::new(plan.seed);
-        let driver = Driver::new(&machine, plan.fault, 5);
+        let driver = Driver::new(&machine, plan.fault, false, 5);
         for op in script() {
             if driver.perform(&op).is_err() {
                 break;
@@ -210,15 +210,20 @@ fn explore_run(tally: &Tally, length: &Length, run: u64) {
     let plan = tally.plan;
     let mut rng = Rng::at(&[plan.seed, run]);
     let machine = Machine::new(rng.next());
-    machine.set_faults(faults_of(plan, length, &mut rng));
+    let faults = faults_of(plan, length, &mut rng);
+    machine.set_faults(faults);
+    let lossy = Expect {
+        lossy: faults.fail_sync_at.is_some(),
+        ..Expect::default()
+    };
     machine.record();
-    let driver = Driver::new(&machine, plan.fault, run % INTERRUPTIONS);
+    let driver = Driver::new(&machine, plan.fault, lossy.lossy, run % INTERRUPTIONS);
     let failed = script().iter().find_map(|op| driver.perform(op).err());
     let moments = machine.take_moments();
     if let Some(violation) = failed {
         tally.report(violation, [run, moments.len() as u64, 0]);
     }
-    let expected: Vec<Expect> = Expect::default().after_each(&driver.events());
+    let expected = lossy.after_each(&driver.events());
     for (index, moment) in (0u64..).zip(&moments) {
         if tally.is_over() {
             return;

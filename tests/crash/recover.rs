@@ -28,7 +28,7 @@ pub(super) fn recover(
     let fault = tally.plan.fault;
     let machine = Machine::boot(state, rng.next());
     machine.record();
-    let driver = Driver::new(&machine, fault, 0);
+    let driver = Driver::new(&machine, fault, expect.lossy, 0);
     work(&driver, expect, rng, depth)?;
     let moments = machine.take_moments();
     let expected = expect.clone().after_each(&driver.events());
@@ -128,7 +128,7 @@ fn retry(driver: &Arc<Driver>, flight: &Flight) -> Result<(), Violation> {
 /// still load everything. The save is done on a copy of the machine.
 fn check_through_a_writer(machine: &Machine, expect: &Expect) -> Result<(), Violation> {
     let machine = Machine::boot(machine.state(), 1);
-    let driver = Driver::new(&machine, Fault::None, 0);
+    let driver = Driver::new(&machine, Fault::None, false, 0);
     driver.perform(&Op::Save(save("probe", 0)))?;
     let expected = expect.clone().after_each(&driver.events());
     let store = driver.first_store();

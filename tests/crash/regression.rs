@@ -33,7 +33,7 @@ impl Scene {
     fn then(&self, ops: &[Op], faults: Faults) -> Self {
         let machine = Machine::boot(self.state.clone(), 1);
         machine.set_faults(faults);
-        let driver = Driver::new(&machine, Fault::None, 0);
+        let driver = Driver::new(&machine, Fault::None, false, 0);
         for op in ops {
             let done = driver.perform(op);
             assert!(done.is_ok(), "{faults:?}: {done:?}");
@@ -49,7 +49,7 @@ impl Scene {
     fn moments(&self, ops: &[Op]) -> Vec<Self> {
         let machine = Machine::boot(self.state.clone(), 1);
         machine.record();
-        let driver = Driver::new(&machine, Fault::None, 0);
+        let driver = Driver::new(&machine, Fault::None, false, 0);
         for op in ops {
             driver.perform(op).unwrap();
         }
@@ -164,11 +164,7 @@ fn a_sync_that_failed_is_not_believed_when_tried_again() {
         Op::Save(save("main", 0)),
         Op::Save(relaxed("main", 1)),
     ]);
-    for ops in [
-        [Op::Save(save("main", 1))],
-        [Op::Save(save("main", 2))],
-        [Op::Fork("main", 1, "fork")],
-    ] {
+    for ops in [[Op::Save(save("main", 1))], [Op::Save(save("main", 2))]] {
         for sync in 0..12 {
             let faults = Faults {
                 fail_sync_at: Some(sync),
