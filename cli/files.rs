@@ -226,7 +226,12 @@ fn cannot_write(path: &Path, action: &'static str, error: io::Error) -> Error {
             .subject(path.display())
             .hint("make the folder first");
     }
-    Error::io(action, error).subject(path.display())
+    let full = error.kind() == io::ErrorKind::StorageFull;
+    let error = Error::io(action, error).subject(path.display());
+    if full {
+        return error.hint("free space, or name a file on another disk; nothing was left behind");
+    }
+    error
 }
 
 /// Makes a folder and those above it.
@@ -238,4 +243,44 @@ pub(crate) fn make_folder(path: &Path) -> Result<()> {
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = File::create(path).and_then(|mut file| file.write_all(bytes));
     written.map_err(|e| Error::io("write a file", e).subject(path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        for (later, code) in [
+            (&b"longer than before"[..], "input-changed"),
+            (b"x", "input-changed"),
+        ] {
+            write(&path, b"0123456789").unwrap();
+            let file = InputFile::open(&path).unwrap();
+            let mut out = [0; 10];
+            file.read_at(0, &mut out).unwrap();
+            assert_eq!(&out, b"0123456789");
+            write(&path, later).unwrap();
+            assert_eq!(file.read_at(0, &mut out).unwrap_err().code(), code);
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_not_published_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let output = OutputFile::create(&path, false).unwrap();
+        output.set_len(3).unwrap();
+        output.write_at(1, b"bc").unwrap();
+        drop(output);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        // Somebody else takes the name meanwhile.
+        let output = OutputFile::create(&path, false).unwrap();
+        write(&path, b"theirs").unwrap();
+        assert_eq!(output.publish().unwrap_err().code(), "output-exists");
+        assert_eq!(fs::read(&path).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

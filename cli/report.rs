@@ -32,6 +32,7 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
         return ExitCode::from(code);
     };
     let message = error.to_string();
+    let hint = error.advice().or_else(|| hint_for(error.code()));
     if json {
         print_json(&JsonError {
             kind_of_line: "error",
@@ -39,12 +40,24 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
             kind: error.kind().name(),
             id: error.code(),
             message,
-            hint: error.advice(),
+            hint,
         });
     } else {
-        print_text(&message, error.advice());
+        print_text(&message, hint);
     }
     ExitCode::from(code)
+}
+
+/// What helps where the engine, which knows no command line, does not say it.
+fn hint_for(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "revision" => "`milepost log` shows the checkpoints",
+        "tag" => "`milepost tag` shows the tags",
+        "rows" => "`milepost ls REV` shows the shapes",
+        "glob" => "`*` matches anything, `?` one character, `[abc]` one of several",
+        "setting" => "`milepost init --help` shows the settings",
+        _ => return None,
+    })
 }
 
 /// Reports what clap did not understand, or prints the help that was asked for.

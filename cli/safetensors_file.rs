@@ -14,7 +14,7 @@ use crate::files::InputFile;
 pub(crate) const HEADER_BLOB: &str = "safetensors.header";
 
 /// Bytes of the length before the header.
-const LENGTH_BYTES: u64 = 8;
+const LENGTH_BYTES: usize = 8;
 /// Longest header that safetensors reads.
 const HEADER_LEN_MAX: u64 = 100_000_000;
 
@@ -40,7 +40,7 @@ impl Header {
     /// Reads the header of a file and holds the file's length against it.
     pub(crate) fn read(file: &InputFile) -> Result<Self> {
         let located = |e: Error| e.subject(file.path().display());
-        if file.len() < LENGTH_BYTES {
+        if file.len() < LENGTH_BYTES as u64 {
             let why = if file.len() == 0 {
                 "the file is empty"
             } else {
@@ -48,7 +48,7 @@ impl Header {
             };
             return Err(located(bad_header(why)));
         }
-        let mut length = [0; LENGTH_BYTES as usize];
+        let mut length = [0; LENGTH_BYTES];
         file.read_at(0, &mut length)?;
         let len = u64::from_le_bytes(length);
         if len > HEADER_LEN_MAX {
@@ -56,7 +56,7 @@ impl Header {
                 "the file does not begin with the length of a safetensors header",
             )));
         }
-        let data_at = LENGTH_BYTES + len;
+        let data_at = LENGTH_BYTES as u64 + len;
         if data_at > file.len() {
             return Err(located(
                 bad_header("the file ends within its header")
@@ -72,11 +72,17 @@ impl Header {
 
     /// Reads a header's bytes, the length before them included.
     pub(crate) fn parse(bytes: Vec<u8>) -> Result<Self> {
-        let json = bytes.get(LENGTH_BYTES as usize..).unwrap_or_default();
-        let text = std::str::from_utf8(json)
-            .map_err(|e| bad_header("the header is no text").hint(format!("{e}")))?;
-        let metadata: Metadata = serde_json::from_str(text)
-            .map_err(|e| bad_header(format!("the header breaks the rules of safetensors: {e}")))?;
+        let json = bytes.get(LENGTH_BYTES..).unwrap_or_default();
+        let text = std::str::from_utf8(json).map_err(|_| bad_header("the header is no text"))?;
+        if text.trim().is_empty() {
+            return Err(bad_header("the header is empty"));
+        }
+        let metadata: Metadata = serde_json::from_str(text).map_err(|e| {
+            let why = e.to_string();
+            // Of an unknown type, the parser lists all that it knows.
+            let why = why.split(", expected one of").next().unwrap_or_default();
+            bad_header(format!("the header breaks the rules of safetensors: {why}"))
+        })?;
         Ok(Self { bytes, metadata })
     }
 
@@ -111,7 +117,7 @@ impl Header {
         };
         let layout = Layout { metadata, tensors };
         let mut json = serde_json::to_vec(&layout).map_err(|e| unwritable(e.to_string()))?;
-        json.resize(json.len().next_multiple_of(LENGTH_BYTES as usize), b' ');
+        json.resize(json.len().next_multiple_of(LENGTH_BYTES), b' ');
         let len = json.len() as u64;
         if len > HEADER_LEN_MAX {
             return Err(unwritable(
@@ -247,10 +253,8 @@ mod tests {
             let json = format!(r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{offsets}}}}}"#);
             Header::parse(framed(&json))
         };
-        assert_eq!(
-            with("[0,4]").unwrap().file_len() as usize,
-            with("[0,4]").unwrap().bytes.len() + 4
-        );
+        let good = with("[0,4]").unwrap();
+        assert_eq!(good.file_len(), good.bytes.len() as u64 + 4);
         for bad in ["[1,5]", "[0,3]", "[4,0]", "[0,-1]", "[0]", "null"] {
             assert_eq!(with(bad).unwrap_err().code(), "input-header", "{bad}");
         }
@@ -277,6 +281,6 @@ mod tests {
         };
         let file = safetensors::serialize([("b", view(2)), ("a", view(3))], None).unwrap();
         assert_eq!(made.bytes, file[..made.bytes.len()]);
-        assert_eq!(made.file_len() as usize, file.len());
+        assert_eq!(made.file_len(), file.len() as u64);
     }
 }

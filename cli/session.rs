@@ -42,16 +42,38 @@ impl Session {
 
     /// Opens the store that the flags name.
     pub(crate) fn store(&self) -> std::result::Result<Store, Error> {
-        Store::open(&self.global.store, self.options()).map_err(|error| self.explain(error))
+        self.open(self.options())
     }
 
-    /// How this process uses a store.
+    /// As [`Self::store`], to save that many checkpoints one after the other.
+    pub(crate) fn store_to_save(&self, saves: usize) -> std::result::Result<Store, Error> {
+        self.open(if saves > 1 {
+            self.options_to_save()
+        } else {
+            self.options()
+        })
+    }
+
+    /// How this process uses a store: nothing is kept in memory for a next save, as the process
+    /// ends before it.
     pub(crate) fn options(&self) -> StoreOptions {
+        StoreOptions {
+            cache_bytes: 0,
+            ..self.options_to_save()
+        }
+    }
+
+    /// How this process uses a store that it saves to several times.
+    pub(crate) fn options_to_save(&self) -> StoreOptions {
         StoreOptions {
             threads: self.global.threads,
             reader: self.global.reader.into(),
             ..StoreOptions::default()
         }
+    }
+
+    fn open(&self, options: StoreOptions) -> std::result::Result<Store, Error> {
+        Store::open(&self.global.store, options).map_err(|error| self.explain(error))
     }
 
     /// Fails once the user wants to stop.

@@ -1,10 +1,23 @@
 //! Everything that is tested from outside: the engine's public API and the command line.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets what it does not expect ends there"
+)]
 
-mod support; // states that look like training, stores on temporary folders
+#![cfg(test)]
 
+mod support; // states that look like training, stores on temporary folders, simulated disks
+
+mod chains; // bounds, sharing, runs, several writers at once
+mod cli; // the command: what it prints, what it refuses, how it exits
 mod compat; // golden stores: the good come back, the bad are refused, each for its reason
+mod corruption; // damage of every kind: an error of the right kind or the right bytes
+mod crash; // a power cut at any moment loses nothing that was acknowledged
+mod disk; // every disk keeps the one contract
+mod errors; // the sentences of the main errors, word for word
 mod layers; // what each part must not know, read from the sources
 mod make_golden; // makes golden stores, only when asked
+mod properties; // any state, history and options: generated, shrunk when they fail
 mod regression; // one test for each fault that was found, its story on top
 mod roundtrip; // whatever is saved comes back, bit for bit
 mod spec; // format-spec.md says what the code does

@@ -132,6 +132,24 @@ fn a_run_at_its_last_number_refuses_a_save() {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Limit, "run-full"));
 }
 
+/// One flipped bit in the count of a manifest's sections was called a passed limit, since the
+/// count is read before its checksum. Only damaged manifests are passed over in the search for
+/// the newest whole one, so the run could neither be read at `latest` nor be saved to.
+#[test]
+fn a_damaged_section_count_does_not_hide_the_checkpoints_before_it() {
+    let test = TestStore::new();
+    let first = save_floats(&test.store, 0, &[("w", &[1.0])]);
+    let last = save_floats(&test.store, 1, &[("w", &[2.0])]);
+    let planted = HostileStore::around(test);
+    let path = format!("runs/main/{:020}-{}.ckpt", last.seq, last.id);
+    let mut file = std::fs::read(planted.root().join(&path)).unwrap();
+    file[33] ^= 1;
+    planted.plant(&path, &file);
+    let store = planted.open();
+    assert_eq!(store.checkpoint("latest").unwrap().id(), first.id);
+    assert_eq!(save_floats(&store, 2, &[("w", &[3.0])]).seq, 3);
+}
+
 /// The hints of a manifest may be left out by the format. Reading then looks at every pack,
 /// but a fork looked at none and called the store corrupt.
 #[test]

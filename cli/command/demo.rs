@@ -11,10 +11,8 @@ use crate::demo::resume::{self, SEED, Schedule};
 use crate::demo::train::Trainer;
 use crate::exit::{Outcome, Result};
 use crate::files;
-use crate::output::one_line;
 use crate::session::Session;
 use crate::size;
-use crate::table::{Align, Table};
 
 /// See milepost at work: train a small network, save it as it learns, kill it, resume it.
 ///
@@ -26,7 +24,7 @@ pub(crate) struct Demo {
     keep: Option<PathBuf>,
 
     /// Steps to train; 20 checkpoints are saved on the way.
-    #[arg(long, value_name = "N", default_value_t = 300, hide = true)]
+    #[arg(long, value_name = "N", default_value_t = 200, hide = true)]
     #[arg(value_parser = clap::value_parser!(u64).range(20..=100_000))]
     steps: u64,
 }
@@ -151,7 +149,8 @@ fn say(session: &Session, text: impl AsRef<str>) -> Result<()> {
 }
 
 fn train(root: &Path, schedule: Schedule, session: &Session) -> Result<First> {
-    let store = Store::create(root, StoreSettings::default(), session.options())?;
+    let settings = StoreSettings::default();
+    let store = Store::create(root, settings, session.options_to_save())?;
     let mut trainer = Trainer::new(SEED);
     let tensors = trainer.tensors();
     let numbers: usize = tensors.iter().map(|(_, _, data)| data.len()).sum();
@@ -164,38 +163,27 @@ fn train(root: &Path, schedule: Schedule, session: &Session) -> Result<First> {
             schedule.steps, schedule.every
         ),
     )?;
+    say(
+        session,
+        line(["STEP", "LOSS", "A FULL SAVE", "STORED", "SMALLER SO FAR"]),
+    )?;
     let mut rows: Vec<Row> = Vec::new();
     while trainer.step_count() < schedule.steps {
         session.require_running()?;
         let loss = trainer.step();
         if trainer.step_count().is_multiple_of(schedule.every) {
             let report = keeper::save(&store, &trainer, loss)?;
-            rows.push(row(&rows, &report, loss));
+            let row = row(&rows, &report, loss);
+            say(session, row.line())?;
+            rows.push(row);
         }
     }
-    let mut table = Table::new([
-        ("STEP", Align::Right),
-        ("LOSS", Align::Right),
-        ("A FULL SAVE", Align::Right),
-        ("STORED", Align::Right),
-        ("SMALLER SO FAR", Align::Right),
-    ]);
-    for row in &rows {
-        table.row([
-            row.step.to_string(),
-            format!("{:.3}", row.loss),
-            size::bytes(row.full_bytes),
-            size::bytes(row.stored_bytes),
-            format!("{:.2}x", row.ratio_so_far),
-        ]);
-    }
     let (full, stored) = sums(&rows);
-    let sample = one_line(&trainer.sample(SAMPLE_LEN));
-    say(session, table.render())?;
+    let sample = trainer.sample(SAMPLE_LEN);
     say(
         session,
         format!(
-            "{} as full files: {}. In milepost: {} ({:.2}x smaller), and each restores bit for bit.\n\
+            "\n{} as full files: {}. In milepost: {} ({:.2}x smaller), and each restores bit for bit.\n\
              The loss fell from {:.2} to {:.2}; now the model writes: {sample:?}\n",
             size::count(rows.len() as u64, "checkpoint"),
             size::bytes(full),
@@ -224,6 +212,23 @@ fn row(before: &[Row], report: &SaveReport, loss: f32) -> Row {
         stored_bytes: report.added_bytes,
         ratio_so_far: size::ratio(full + report.logical_bytes, stored + report.added_bytes),
     }
+}
+
+impl Row {
+    fn line(&self) -> String {
+        line([
+            &self.step.to_string(),
+            &format!("{:.3}", self.loss),
+            &size::bytes(self.full_bytes),
+            &size::bytes(self.stored_bytes),
+            &format!("{:.2}x", self.ratio_so_far),
+        ])
+    }
+}
+
+/// Columns of fixed width: the lines are printed as the training goes.
+fn line([step, loss, full, stored, ratio]: [&str; 5]) -> String {
+    format!("{step:>6}  {loss:>6}  {full:>11}  {stored:>9}  {ratio:>14}")
 }
 
 fn sums(rows: &[Row]) -> (u64, u64) {

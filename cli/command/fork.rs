@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Fork, session: &Session) -> Result {
     let manifest = source.manifest();
     let step = manifest.body.step;
     let report = if args.dry_run {
-        if store.runs()?.iter().any(|run| *run == args.run) {
+        if store.runs()?.contains(&args.run) {
             let taken = format!("there is a run {:?} already", args.run);
             return Err(Error::new(ErrorKind::Conflict, "run-exists", taken)
                 .hint("choose another name")

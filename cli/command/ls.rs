@@ -73,7 +73,7 @@ pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec
     let picked: Option<Vec<String>> = match glob {
         None => None,
         Some(glob) => {
-            let (outputs, _) = checkpoint.plan(&Selection::globs(&[glob])?)?;
+            let outputs = checkpoint.select(&Selection::globs(&[glob])?)?;
             Some(outputs.into_iter().map(|o| o.name).collect())
         }
     };

@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Save, session: &Session) -> Result {
                 .into(),
         );
     }
-    let store = session.store()?;
+    let store = session.store_to_save(args.files.len())?;
     let mut saved = Vec::new();
     let mut failure = None;
     for (number, path) in args.files.iter().enumerate() {

@@ -72,12 +72,12 @@ pub(crate) fn run(args: &Stats, session: &Session) -> Result {
     }
     let usage = store.disk_usage()?;
     let logical_bytes = runs.iter().map(|r| r.logical_bytes).sum();
-    let unique_bytes = if args.unique {
-        let unique = store.unique_bytes(&session.progress("stats --unique"))?;
-        Some(unique.values().sum())
-    } else {
-        None
-    };
+    let mut unique_bytes = None;
+    if args.unique {
+        let progress = session.progress("read manifests");
+        unique_bytes = Some(store.unique_bytes(&progress)?.values().sum());
+        progress.finish();
+    }
     let view = StatsView {
         store: session.global.store.display().to_string(),
         checkpoints: runs.iter().map(|r| r.checkpoints).sum(),

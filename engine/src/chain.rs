@@ -9,13 +9,15 @@ use crate::format::pack::IndexEntry;
 use crate::format::store_file::StoreSettings;
 use crate::id::ChunkId;
 
-/// Weights of the restore cost, in 1/256 of reading one raw byte; measured, see
-/// `docs/decisions/0002-restore-cost.md`.
+/// Weights of the restore cost, in 1/256 of reading one raw byte from a disk of 1 GB/s;
+/// measured on two cores, see `docs/decisions/0002-restore-cost.md`.
 pub mod weight {
     /// Checking and moving one stored byte that is not coded.
     pub const READ: u64 = 256;
     /// Merging one raw byte from planes and undoing its transform.
     pub const MERGE: u64 = 24;
+    /// Putting together one raw byte from leading and low bits and undoing its transform.
+    pub const UNPACK: u64 = 48;
     /// Making one byte in a zstd decoder.
     pub const ZSTD: u64 = 64;
 }
@@ -53,13 +55,13 @@ impl Bounds {
 /// What reading and decoding one record costs, without its inputs, in raw bytes read.
 #[must_use]
 pub fn record_cost(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
-    let merge = if encoding.layout == Layout::Whole {
-        0
-    } else {
-        raw_len as u64 * weight::MERGE
+    let pass = match encoding.layout {
+        Layout::Whole => 0,
+        Layout::Planes => weight::MERGE,
+        Layout::Leading => weight::UNPACK,
     };
     let zstd = encoding.zstd_len as u64 * weight::ZSTD;
-    (stored_len as u64 * weight::READ + merge + zstd).div_ceil(256)
+    (stored_len as u64 * weight::READ + raw_len as u64 * pass + zstd).div_ceil(256)
 }
 
 /// One base that a new record may be coded against.

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
-use crate::restore::Checkpoint;
+use crate::restore::{Checkpoint, Output, Selection};
 use crate::store::Store;
 use crate::store::history::{self, Place, Summary};
 use crate::store::pack_file::RecordExtent;
@@ -67,14 +67,10 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest().packs)?;
-        if tensor
-            .chunks
-            .iter()
-            .any(|c| store.catalog.find(c).is_none())
-        {
-            store.catalog.load_all(&*store.disk)?;
-        }
-        tensor.chunks.iter().map(|c| self.chunk(c)).collect()
+        self.store()
+            .with_every_pack(&self.manifest().packs, tensor.chunks.iter(), || {
+                tensor.chunks.iter().map(|c| self.chunk(c)).collect()
+            })
     }
 
     fn chunk(&self, id: &ChunkId) -> Result<ChunkReport> {
@@ -113,6 +109,14 @@ impl Checkpoint {
         };
         let store = &self.store().0;
         store.history.summary(&*store.disk, &place)
+    }
+
+    /// What a selection picks of it; reads nothing.
+    ///
+    /// # Errors
+    /// `NotFound` if it picks nothing, `InvalidInput` if the rows are not there.
+    pub fn select(&self, selection: &Selection) -> Result<Vec<Output>> {
+        selection.outputs(&self.manifest().body)
     }
 
     /// The packs that restoring it opens.
@@ -159,7 +163,6 @@ impl Store {
     /// If the storage refuses, or `Interrupted`.
     pub fn unique_bytes(&self, observer: &dyn Observer) -> Result<BTreeMap<Place, u64>> {
         let store = &self.0;
-        store.catalog.load_all(&*store.disk)?;
         let checkpoints = self.list(None)?.checkpoints;
         // For each chunk the one checkpoint that needs it, or none if several do.
         let mut owners: HashMap<ChunkId, Option<usize>> = HashMap::new();
@@ -172,6 +175,7 @@ impl Store {
                 Err(error) if error.kind() == ErrorKind::Io => return Err(error),
                 Err(_) => continue,
             };
+            store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
             for chunk in self.closure(manifest.body.chunks()) {
                 let owner = owners.entry(chunk).or_insert(Some(number));
                 if *owner != Some(number) {

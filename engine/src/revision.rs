@@ -44,7 +44,7 @@ impl Store {
         for place in history::places(disk, run)?.iter().rev() {
             match self.0.history.summary(disk, place) {
                 Ok(summary) => return Ok(Some(summary)),
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                Err(error) if is_passed_over(error.kind()) => {
                     tracing::warn!(%error, "a manifest is passed over");
                 }
                 Err(error) => return Err(error),
@@ -132,9 +132,20 @@ impl Store {
         }
     }
 
-    /// A checkpoint's place; of several, as after a copy, the first.
+    /// A checkpoint's place.
     fn place_of(&self, id: &CheckpointId) -> Result<Option<Place>> {
-        Ok(self.places_where(|found| found == id)?.into_iter().next())
+        Ok(self.best_of(self.places_where(|found| found == id)?))
+    }
+
+    /// Of several places of one checkpoint, as after a copy, the first whose manifest is whole:
+    /// a relaxed save that a power cut took apart must not hide one that was saved again.
+    fn best_of(&self, places: Vec<Place>) -> Option<Place> {
+        let is_whole = |place: &&Place| self.0.history.summary(&*self.0.disk, place).is_ok();
+        let whole = match places.as_slice() {
+            [_, _, ..] => places.iter().find(is_whole).cloned(),
+            _ => None,
+        };
+        whole.or_else(|| places.into_iter().next())
     }
 
     fn by_prefix(&self, word: &str) -> Result<Place> {
@@ -147,7 +158,9 @@ impl Store {
         let found = self.places_where(|id| id.to_string().starts_with(word))?;
         match found.as_slice() {
             [] => Err(self.unknown(word)),
-            [first, rest @ ..] if rest.iter().all(|p| p.id == first.id) => Ok(first.clone()),
+            [first, rest @ ..] if rest.iter().all(|p| p.id == first.id) => {
+                self.best_of(found).ok_or_else(|| self.unknown(word))
+            }
             several => Err(ambiguous(word, several)),
         }
     }
@@ -184,6 +197,15 @@ impl Store {
         };
         not_found(word).hint(hint)
     }
+}
+
+/// Whether a manifest that cannot be read is as good as not there. What a power cut left of a
+/// relaxed save may also hold counts above every limit.
+fn is_passed_over(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Limit
+    )
 }
 
 fn split_ancestor(revision: &str) -> Result<(&str, u32)> {

@@ -3,9 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use milepost_fuzz::mutation::{Mutation, exercise, mutated};
+use milepost_fuzz::mutation::{Mutation, mutated, read_all, write_all};
 
-fuzz_target!(|input: (bool, bool, Vec<Mutation>)| {
-    let (maps, reseal, mutations) = input;
-    exercise(mutated(&mutations, reseal), maps, !reseal);
+fuzz_target!(|input: ([bool; 3], Vec<Mutation>)| {
+    let ([maps, writes, reseal], mutations) = input;
+    let store = read_all(mutated(&mutations, reseal), maps, !reseal);
+    if writes {
+        store.iter().for_each(|store| write_all(store, !reseal));
+    }
 });

@@ -3,5 +3,6 @@
 pub mod memory_disk;
 pub mod model;
 pub mod mutation;
+pub mod parts;
 pub mod seal;
 pub mod small_store;

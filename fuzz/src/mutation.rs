@@ -1,4 +1,4 @@
-//! Damage to the files of the small store, and everything that a reader and a writer may then do.
+//! Damage to the files of the small store, and all that a reader and a writer may then do.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -90,22 +90,14 @@ fn overwrite(file: &mut [u8], at: u16, bytes: &[u8]) {
     file[start..start + len].copy_from_slice(&bytes[..len]);
 }
 
-/// Reads all there is, then writes; with `exact`, what comes out must be what went in.
-pub fn exercise(files: Files, maps: bool, exact: bool) {
+/// Reads all there is; with `exact`, what comes out must be what went in.
+#[must_use]
+pub fn read_all(files: Files, maps: bool, exact: bool) -> Option<Store> {
     let disk = MemoryDisk::new(files, maps);
-    let Ok(store) = Store::open_on(Arc::new(disk), options()) else {
-        return;
-    };
-    let _ = (
-        store.tags(),
-        store.disk_usage(),
-        store.checkpoint("best"),
-        store.checkpoint("latest"),
-    );
-    let Ok(listing) = store.list(None) else {
-        return;
-    };
-    for summary in listing.checkpoints {
+    let store = Store::open_on(Arc::new(disk), options()).ok()?;
+    let _ = (store.tags(), store.disk_usage());
+    let _ = (store.checkpoint("best"), store.checkpoint("latest"));
+    for summary in store.list(None).ok()?.checkpoints {
         let Ok(checkpoint) = store.checkpoint_by_id(&summary.id) else {
             continue;
         };
@@ -123,6 +115,11 @@ pub fn exercise(files: Files, maps: bool, exact: bool) {
             let _ = checkpoint.rows(&tensor.name, 0..1);
         }
     }
+    Some(store)
+}
+
+/// Forks, removes a tag and saves; with `exact`, what was saved comes back.
+pub fn write_all(store: &Store, exact: bool) {
     let _ = (store.fork("latest", "fork"), store.untag("best"));
     let Ok(mut draft) = store.draft(SaveOptions::new("main")) else {
         return;

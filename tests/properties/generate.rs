@@ -142,7 +142,15 @@ pub(crate) fn change() -> impl Strategy<Value = Change> {
 
 /// Full kind, level, durability: everything of a save that must not change what comes back.
 pub(crate) fn options() -> impl Strategy<Value = SaveOptions> {
-    let full = select(&[Full::Auto, Full::Auto, Full::Auto, Full::Shared, Full::SelfContained][..]);
+    let full = select(
+        &[
+            Full::Auto,
+            Full::Auto,
+            Full::Auto,
+            Full::Shared,
+            Full::SelfContained,
+        ][..],
+    );
     let level = proptest::option::of(select(&Level::ALL[..]));
     (full, level, select(&Durability::ALL[..])).prop_map(|(full, level, durability)| SaveOptions {
         full,
@@ -160,7 +168,11 @@ pub(crate) fn apply(state: &mut State, change: &Change) {
             lane[0] = lane[0].wrapping_add(*by);
         }),
         Change::Sparse { slot, seed, count } => {
-            if let Some(tensor) = state.values_mut().nth(*slot).filter(|t| !t.bytes.is_empty()) {
+            if let Some(tensor) = state
+                .values_mut()
+                .nth(*slot)
+                .filter(|t| !t.bytes.is_empty())
+            {
                 for pick in noise(*seed, usize::from(*count) * 8).chunks_exact(8) {
                     let at = u64::from_le_bytes(pick.try_into().unwrap()) >> 1;
                     let at = usize::try_from(at).unwrap() % tensor.bytes.len();
@@ -174,7 +186,10 @@ pub(crate) fn apply(state: &mut State, change: &Change) {
         Change::Resize { slot, shape } => {
             if let Some(tensor) = state.values_mut().nth(*slot) {
                 tensor.shape = fitting(tensor.dtype, shape.clone());
-                let len = tensor.dtype.byte_len(tensor.shape.iter().product()).unwrap();
+                let len = tensor
+                    .dtype
+                    .byte_len(tensor.shape.iter().product())
+                    .unwrap();
                 tensor.bytes.resize(usize::try_from(len).unwrap(), 7);
             }
         }

@@ -51,7 +51,10 @@ fn assert_parts(checkpoint: &Checkpoint, state: &State) {
         let (from, to) = (rows / 3, rows - rows / 4);
         let found = checkpoint.rows(name, from..to).unwrap();
         let at = |row_number: u64| usize::try_from(row_number).unwrap() * row;
-        assert!(found == tensor.bytes[at(from)..at(to)], "rows of {name:?} {row_shape:?}");
+        assert!(
+            found == tensor.bytes[at(from)..at(to)],
+            "rows of {name:?} {row_shape:?}"
+        );
     }
     let layers = state.iter().filter(|(name, _)| name.starts_with("layer."));
     let layers: Vec<_> = layers.collect();
@@ -63,15 +66,22 @@ fn assert_parts(checkpoint: &Checkpoint, state: &State) {
         return;
     }
     let (outputs, plan) = checkpoint.plan(&selection).unwrap();
-    let found: Mutex<Vec<Vec<u8>>> =
-        Mutex::new(plan.outputs.iter().map(|len| vec![0; usize::try_from(*len).unwrap()]).collect());
+    let found: Mutex<Vec<Vec<u8>>> = Mutex::new(
+        plan.outputs
+            .iter()
+            .map(|len| vec![0; usize::try_from(*len).unwrap()])
+            .collect(),
+    );
     let sink = |output: usize, at: u64, bytes: &[u8]| {
         let at = usize::try_from(at).unwrap();
         found.lock().unwrap()[output][at..at + bytes.len()].copy_from_slice(bytes);
         Ok(())
     };
-    checkpoint.restore_to(&plan, &sink, true, &Unobserved).unwrap();
-    for (((name, tensor), output), found) in layers.iter().zip(&outputs).zip(&*found.lock().unwrap())
+    checkpoint
+        .restore_to(&plan, &sink, true, &Unobserved)
+        .unwrap();
+    for (((name, tensor), output), found) in
+        layers.iter().zip(&outputs).zip(&*found.lock().unwrap())
     {
         assert_eq!(**name, output.name);
         assert!(*found == tensor.bytes, "{name:?} by glob");

@@ -21,7 +21,11 @@ fn store(folder: &tempfile::TempDir, threads: usize) -> Store {
     Store::create(folder.path(), settings, options).unwrap()
 }
 
-fn save_backwards(store: &Store, options: SaveOptions, state: &State) -> milepost_engine::SaveReport {
+fn save_backwards(
+    store: &Store,
+    options: SaveOptions,
+    state: &State,
+) -> milepost_engine::SaveReport {
     let mut draft = store.draft(options).unwrap();
     for (name, t) in state.iter().rev() {
         draft.tensor(name, t.dtype, &t.shape, &t.bytes).unwrap();

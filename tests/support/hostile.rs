@@ -132,7 +132,8 @@ pub(crate) fn entries_of(records: &[Record]) -> (Vec<u8>, Vec<IndexEntry>) {
             inputs: record.inputs.clone(),
         });
         body.extend(&record.bytes);
-        body.resize(body.len().next_multiple_of(RECORD_ALIGN as usize), 0);
+        let aligned = (body.len() as u64).next_multiple_of(RECORD_ALIGN);
+        body.resize(usize::try_from(aligned).unwrap(), 0);
     }
     (body, entries)
 }
@@ -185,6 +186,11 @@ impl HostileStore {
         Self {
             test: TestStore::new(),
         }
+    }
+
+    /// A store that has checkpoints already.
+    pub(crate) fn around(test: TestStore) -> Self {
+        Self { test }
     }
 
     pub(crate) fn root(&self) -> &Path {

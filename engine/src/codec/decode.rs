@@ -230,12 +230,7 @@ fn decode_leading<W: Word>(
         low_len: low.len(),
         escapes: stored(record, escapes),
     };
-    match plan.transform {
-        Transform::FloatSubtract => leading::merge::<W>(&streams, plan.base, &shifts, out, |u, b| {
-            Transform::FloatSubtract.inverse(u, b)
-        }),
-        other => leading::merge::<W>(&streams, plan.base, &shifts, out, |u, b| other.inverse(u, b)),
-    }
+    leading::merge::<W>(plan.transform, &streams, plan.base, &shifts, out)
 }
 
 fn decode_planes(

@@ -5,7 +5,7 @@ use crate::codec::coder::{Coder, Contexts, PATTERN_LEN_MAX, ZstdMode};
 use crate::codec::leading::{self, Shifts};
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
-use crate::codec::{Layout, Predictor, Workspace, planes};
+use crate::codec::{Layout, Predictor, Workspace, planes, residual};
 use crate::dtype::Lane;
 use crate::error::Result;
 use crate::format::record::{RECORD_FIXED_LEN, RecordHead, encode_head};
@@ -102,7 +102,7 @@ pub fn encode(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    if raw.is_empty() || raw.len() % lane.width != 0 {
+    if raw.is_empty() || !raw.len().is_multiple_of(lane.width) {
         let bytes = Lane {
             width: 1,
             float: false,
@@ -145,7 +145,9 @@ fn encode_by(
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let base = if method.transform.needs_base() { base } else { &[] };
-    match (method.layout, lane.width) {
+    // Leading bits need a base to learn their shifts by.
+    let layout = if base.is_empty() { Layout::Planes } else { method.layout };
+    match (layout, lane.width) {
         (Layout::Leading, 2) => {
             encode_leading::<u16>(raw, base, lane, method.transform, level, workspace, out)
         }
@@ -322,7 +324,7 @@ fn encode_leading<W: Word>(
     let Workspace { words, leading: split, streams, contexts, .. } = workspace;
     words.resize(raw.len().div_ceil(8), 0);
     let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
-    planes::residuals(transform, raw, base, words);
+    residual::residuals(transform, raw, base, words);
     let shifts = Shifts::learn(words, base);
     leading::split(words, base, &shifts, split);
     streams.clear();

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::codec::planes;
+use crate::codec::residual;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 
@@ -97,7 +97,7 @@ pub(crate) fn planes_of(
 /// The residual words of a sample.
 pub(crate) fn residuals_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Vec<W> {
     let mut words = vec![W::ZERO; raw.len() / W::BYTES];
-    planes::residuals(transform, raw, base, &mut words);
+    residual::residuals(transform, raw, base, &mut words);
     words
 }
 

@@ -5,6 +5,8 @@
 //! whatever its size, so the residual in units of its last place shrinks as it grows. With a
 //! shift for each exponent the coded bytes have one distribution, and one Huffman table fits.
 
+use crate::codec::residual::{self, BLOCK, block_of};
+use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 use crate::error::{Error, Result};
 
@@ -146,37 +148,63 @@ pub(crate) const fn look_ahead() -> usize {
     LOOK_AHEAD
 }
 
-/// Puts residual words together again, in order, and hands each with its base to `put`.
+/// Puts residual words together again and undoes the transform, into `out`.
 pub(crate) fn merge<W: Word>(
+    transform: Transform,
     streams: &StreamsView<'_>,
     base: &[u8],
     shifts: &Shifts,
     out: &mut [u8],
-    inverse: impl Fn(W, W) -> W,
 ) -> Result<()> {
-    let mut escapes = streams.escapes.chunks_exact(W::BYTES);
-    let mut bit = 0usize;
-    let lanes = out.chunks_exact_mut(W::BYTES).zip(base.chunks_exact(W::BYTES));
-    for ((x, b), leading) in lanes.zip(streams.leading) {
-        let b = W::load(b);
-        let word = if *leading == ESCAPE {
-            let Some(word) = escapes.next() else { return Err(overrun()) };
-            W::load(word)
-        } else {
-            let shift = shifts.of(b.key());
-            let Some(window) = streams.low.get(bit / 8..bit / 8 + LOOK_AHEAD) else {
-                return Err(overrun());
-            };
-            let low = (u64::load(window) >> (bit % 8)) & ((1 << shift) - 1);
-            bit += shift as usize;
-            W::from_u64(u64::from(*leading) << shift | low)
-        };
-        inverse(word, b).store(x);
+    let mut unpacker = Unpacker { low: streams.low, bit: 0, escapes: streams.escapes };
+    let mut words = [W::ZERO; BLOCK];
+    let mut done = 0;
+    for block in out.chunks_mut(BLOCK * W::BYTES) {
+        let base_block = block_of(base, done * W::BYTES, block.len());
+        let (words, _) = words.split_at_mut(block.len() / W::BYTES);
+        let leading = block_of(streams.leading, done, words.len());
+        unpacker.fill(leading, base_block, shifts, words).ok_or_else(overrun)?;
+        residual::lanes(transform, words, base_block, block);
+        done += words.len();
     }
-    let all_read = bit.div_ceil(8) == streams.low_len
-        && escapes.next().is_none()
-        && streams.escapes.len() % W::BYTES == 0;
+    let all_read = unpacker.bit.div_ceil(8) == streams.low_len && unpacker.escapes.is_empty();
     if all_read { Ok(()) } else { Err(overrun()) }
+}
+
+/// Reads words from low bits and escapes, forward.
+struct Unpacker<'a> {
+    low: &'a [u8],
+    bit: usize,
+    escapes: &'a [u8],
+}
+
+impl Unpacker<'_> {
+    /// The next words; `None` if a stream ends early.
+    fn fill<W: Word>(
+        &mut self,
+        leading: &[u8],
+        base: &[u8],
+        shifts: &Shifts,
+        words: &mut [W],
+    ) -> Option<()> {
+        let mut bit = self.bit;
+        let lanes = leading.iter().zip(base.chunks_exact(W::BYTES));
+        for (word, (leading, b)) in words.iter_mut().zip(lanes) {
+            if *leading == ESCAPE {
+                let (escape, rest) = self.escapes.split_at_checked(W::BYTES)?;
+                self.escapes = rest;
+                *word = W::load(escape);
+                continue;
+            }
+            let shift = shifts.of(W::load(b).key());
+            let window = self.low.get(bit / 8..)?.first_chunk::<LOOK_AHEAD>()?;
+            let low = (u64::from_le_bytes(*window) >> (bit % 8)) & ((1 << shift) - 1);
+            bit += shift as usize;
+            *word = W::from_u64(u64::from(*leading) << shift | low);
+        }
+        self.bit = bit;
+        Some(())
+    }
 }
 
 fn overrun() -> Error {
@@ -201,7 +229,7 @@ mod tests {
             escapes: &streams.escapes,
         };
         let mut out = vec![0; base.len()];
-        merge::<W>(&view, base, &shifts, &mut out, |word, _| word).unwrap();
+        merge::<W>(Transform::Identity, &view, base, &shifts, &mut out).unwrap();
         let found: Vec<W> = out.chunks_exact(W::BYTES).map(W::load).collect();
         assert!(found == words);
         streams
@@ -252,7 +280,7 @@ mod tests {
         let shifts = Shifts::from_params(&[0, 20], 4).unwrap();
         let base = [0; 8];
         let view = |low_len, escapes| StreamsView { leading: &[3, ESCAPE], low: &[0; 11], low_len, escapes };
-        let decode = |view| merge::<u32>(&view, &base, &shifts, &mut [0; 8], |w, _| w);
+        let decode = |view| merge::<u32>(Transform::Xor, &view, &base, &shifts, &mut [0; 8]);
         assert!(decode(view(3, &[1, 2, 3, 4])).is_ok());
         assert!(decode(view(4, &[1, 2, 3, 4])).is_err(), "low bits left over");
         assert!(decode(view(3, &[])).is_err(), "escape missing");

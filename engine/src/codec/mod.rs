@@ -10,6 +10,7 @@ mod encode;
 mod histogram;
 mod leading;
 mod planes;
+mod residual;
 pub mod transform;
 mod word;
 
@@ -18,6 +19,8 @@ pub use decode::{borrow_raw, decode};
 pub use encode::{
     Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len,
 };
+
+use std::cell::RefCell;
 
 use crate::error::Result;
 
@@ -102,10 +105,10 @@ impl Layout {
 #[must_use]
 pub fn changed_lanes(a: &[u8], b: &[u8], lane: crate::dtype::Lane) -> u64 {
     match lane.width {
-        1 => planes::changed::<u8>(a, b),
-        2 => planes::changed::<u16>(a, b),
-        4 => planes::changed::<u32>(a, b),
-        _ => planes::changed::<u64>(a, b),
+        1 => residual::changed::<u8>(a, b),
+        2 => residual::changed::<u16>(a, b),
+        4 => residual::changed::<u32>(a, b),
+        _ => residual::changed::<u64>(a, b),
     }
 }
 
@@ -145,6 +148,12 @@ pub fn decompress_section(stored: &[u8], raw_len: u32) -> Result<Vec<u8>> {
         .differs(raw_len, stored.len()));
     }
     let mut out = vec![0; raw_len as usize];
-    coder::Contexts::default().decompress(stored, &mut out)?;
+    SECTION_CONTEXTS.with_borrow_mut(|contexts| contexts.decompress(stored, &mut out))?;
     Ok(out)
+}
+
+thread_local! {
+    /// Making a context takes longer than decompressing most sections, and a listing reads
+    /// thousands of them.
+    static SECTION_CONTEXTS: RefCell<coder::Contexts> = RefCell::default();
 }

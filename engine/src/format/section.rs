@@ -81,16 +81,16 @@ pub fn decode_file(file: &[u8]) -> Result<Vec<Section<'_>>> {
     envelope::decode(&mut r, FileKind::Manifest)?;
     let table_at = r.at();
     let mut ahead = r.clone();
-    let count = ahead.count(limits::SECTIONS_MAX, ENTRY_LEN)?;
+    let damaged = |what| Error::corrupt("section-table", what).offset(table_at);
+    // The count is not checked yet, so one that is too large is damage, not a limit.
+    let count = ahead.count(limits::SECTIONS_MAX, ENTRY_LEN);
+    let count =
+        count.map_err(|_| damaged("a manifest has no section table of a possible length"))?;
     let table = r.bytes(4 + count * ENTRY_LEN)?;
     let (expected, found) = (r.u32()?, crc32(table));
     if expected != found {
-        return Err(Error::corrupt(
-            "section-table",
-            "a manifest's section table fails its checksum",
-        )
-        .offset(table_at)
-        .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
+        return Err(damaged("a manifest's section table fails its checksum")
+            .differs(format!("{expected:#010x}"), format!("{found:#010x}")));
     }
     let mut sections: Vec<Section<'_>> = Vec::with_capacity(count);
     for _ in 0..count {

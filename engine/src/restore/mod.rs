@@ -15,6 +15,7 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
+use crate::format::placement::PackHint;
 use crate::id::{CheckpointId, ChunkId};
 use crate::progress::{self, Observer, Unobserved};
 use crate::restore::plan::{Plan, PlanStep, Wanted};
@@ -52,13 +53,27 @@ impl Store {
     }
 
     /// Looks something up in the packs that were hinted at. Hints may be stale or missing: before
-    /// a chunk is given up, every pack is looked at.
-    pub(crate) fn with_every_pack<T>(&self, look_up: impl Fn() -> Result<T>) -> Result<T> {
+    /// one of the chunks is given up, every pack is looked at.
+    pub(crate) fn with_every_pack<'c, T>(
+        &self,
+        hints: &[PackHint],
+        chunks: impl Iterator<Item = &'c ChunkId>,
+        look_up: impl Fn() -> Result<T>,
+    ) -> Result<T> {
         match look_up() {
-            Err(error) if catalog::may_be_elsewhere(&error) => {
-                self.0.catalog.forget();
-                self.0.catalog.load_all(&*self.0.disk)?;
-                look_up()
+            Err(first) if catalog::may_be_elsewhere(&first) => {
+                let disk = &*self.0.disk;
+                self.forget_packs();
+                self.0.catalog.load_hinted(disk, hints)?;
+                self.0.catalog.load_all(disk)?;
+                for chunk in chunks {
+                    self.0.catalog.settle(disk, chunk)?;
+                }
+                // A record that cannot be resolved was dropped: why, the first error knows.
+                look_up().map_err(|second| match first.code() {
+                    "input-depth" if catalog::may_be_elsewhere(&second) => first,
+                    _ => second,
+                })
             }
             done => done,
         }
@@ -103,8 +118,11 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest.packs)?;
+        let chunks = wanted.iter().flat_map(|w| w.chunks);
         self.store
-            .with_every_pack(|| Plan::new(wanted, |chunk| self.store.recipe(chunk)))
+            .with_every_pack(&self.manifest.packs, chunks, || {
+                Plan::new(wanted, |chunk| self.store.recipe(chunk))
+            })
     }
 
     /// Decodes a plan into buffers, one for each output, each exactly as long as it.
@@ -276,7 +294,11 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest.packs)?;
-        let recipe = self.store.with_every_pack(|| self.store.recipe(chunk))?;
+        let recipe = self.store.with_every_pack(
+            &self.manifest.packs,
+            std::iter::once(chunk),
+            || self.store.recipe(chunk),
+        )?;
         let [step] = recipe.steps.as_slice() else {
             return Ok(None);
         };

@@ -63,7 +63,7 @@ impl ChunkSaver<'_> {
             .filter(|parent| self.equals_held(parent, task.raw));
         let id = unchanged.unwrap_or_else(|| hash::chunk_id(task.raw));
         let lanes = (task.raw.len() / task.lane.width) as u64;
-        if self.is_stored(&id) || !self.claim(&id) {
+        if self.is_stored(&id)? || !self.claim(&id) {
             let changed_lanes = if task.parent == Some(id) { 0 } else { lanes };
             return Ok(SavedChunk {
                 id,
@@ -100,13 +100,13 @@ impl ChunkSaver<'_> {
     }
 
     /// Whether the store has a record that this save may refer to.
-    fn is_stored(&self, id: &ChunkId) -> bool {
-        let found = self.store.0.catalog.find(id);
-        match self.full {
-            Full::Auto => found.is_some(),
-            Full::Shared => found.is_some_and(|l| l.entry.depth == 0),
-            Full::SelfContained => false,
+    fn is_stored(&self, id: &ChunkId) -> Result<bool> {
+        let catalog = &self.store.0.catalog;
+        if self.full == Full::SelfContained || !catalog.settle(&*self.store.0.disk, id)? {
+            return Ok(false);
         }
+        let is_full = || catalog.find(id).is_some_and(|l| l.entry.depth == 0);
+        Ok(self.full == Full::Auto || is_full())
     }
 
     fn claim(&self, id: &ChunkId) -> bool {
@@ -121,9 +121,15 @@ impl ChunkSaver<'_> {
         if self.full != Full::Auto || !task.probe.is_worth_trying(task.index) {
             return Ok(None);
         }
-        let find = |id: &ChunkId| self.store.0.catalog.find(id).map(|l| l.entry);
+        let store = &self.store.0;
+        let find = |id: &ChunkId| store.catalog.find(id).map(|l| l.entry);
+        let usable = match &task.parent {
+            Some(parent) => store.catalog.settle(&*store.disk, parent)?,
+            None => false,
+        };
         let parent = task
             .parent
+            .filter(|_| usable)
             .and_then(|id| find(&id))
             .filter(|e| e.raw_len as usize == task.raw.len());
         let alone = codec::estimate_alone(task.raw, task.lane);

@@ -23,7 +23,7 @@ use crate::save::{Full, SaveReport};
 use crate::store::Store;
 use crate::store::cache;
 use crate::store::catalog::{Catalog, missing_chunk};
-use crate::store::disk::{LockMode, Published};
+use crate::store::disk::{Disk, LockMode, Published};
 use crate::store::history::{self, Place};
 use crate::store::pack_file::{PackFile, PackWriter, SealedPack};
 use crate::store::path;
@@ -39,7 +39,7 @@ const CACHE_EVERY: u64 = 64;
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
     let store = &draft.store;
     let txn = store.begin()?;
-    load_catalog(draft)?;
+    load_catalog(&draft.store, draft.parent())?;
     let full = full_kind(draft);
     let mut body = empty_body(draft, store.settings().chunk_len);
     body.chunk_count()?;
@@ -66,7 +66,7 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
 pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<SaveReport> {
     let txn = store.begin()?;
     let from = source.manifest();
-    store.0.catalog.load_hinted(&*store.0.disk, &from.packs)?;
+    load_catalog(store, Some(source))?;
     let body = Body {
         parent: Some(source.id()),
         ..from.body.clone()
@@ -90,12 +90,12 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
 }
 
 /// Makes the records known that chunks of this save may refer to.
-fn load_catalog(draft: &Draft<'_>) -> Result<()> {
-    let store = &draft.store.0;
-    if let Some(parent) = draft.parent() {
-        store
-            .catalog
-            .load_hinted(&*store.disk, &parent.manifest().packs)?;
+fn load_catalog(store: &Store, parent: Option<&Checkpoint>) -> Result<()> {
+    let store = &store.0;
+    // A relaxed parent vouches for nothing: the device may have refused its bytes since.
+    let parent = parent.map(Checkpoint::manifest);
+    if let Some(parent) = parent.filter(|m| m.placement.durability != Durability::Relaxed) {
+        store.catalog.load_hinted(&*store.disk, &parent.packs)?;
     }
     // Other processes' packs are looked for once; what they add later is at worst stored twice.
     if !store.catalog.is_complete() {
@@ -305,7 +305,9 @@ fn publish(
     save: Publication<'_>,
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
-    let closure = store.with_every_pack(|| Closure::of(store, &manifest.body, save.own_only()))?;
+    let closure = store.with_every_pack(&[], manifest.body.chunks(), || {
+        Closure::of(store, &manifest.body, save.own_only())
+    })?;
     manifest.packs.clone_from(&closure.packs);
     require_packs(store, &closure.packs)?;
     if save.durability != Durability::Relaxed {
@@ -319,7 +321,11 @@ fn publish(
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
     if let Some(existing) = same_step(store, &places, &manifest)? {
-        settle_existing(store, txn, &existing, &save)?;
+        let existing = match save.durability {
+            Durability::Relaxed => existing,
+            durability => make_durable(store, txn, existing, durability, &closure)?,
+        };
+        set_tags(store, txn, &existing, save.tags)?;
         return Ok(report(&existing, 0, true));
     }
     manifest.placement = Placement {
@@ -396,8 +402,53 @@ fn write_manifest(
     Ok(())
 }
 
-/// Tags and caches: the checkpoint is committed whatever happens here, but a tag that was
-/// asked for and not set is an error.
+/// Makes a checkpoint durable that the run has already: who saved it may have asked for less, or
+/// died before its name was synced. What it needs is durable by now.
+fn make_durable(
+    store: &Store,
+    txn: &Transaction,
+    mut existing: Manifest,
+    durability: Durability,
+    closure: &Closure,
+) -> Result<Manifest> {
+    let disk = &*store.0.disk;
+    let placement = &mut existing.placement;
+    let path = path::manifest(&placement.run, placement.seq, &existing.id)?;
+    disk.sync(&path.parent().parent())?;
+    if placement.durability == Durability::Relaxed {
+        placement.durability = durability;
+        placement.boot = [0; 16];
+        placement.full = closure.depth == 0;
+        placement.depth = closure.depth;
+        placement.restore_cost = closure.cost;
+        existing.packs.clone_from(&closure.packs);
+        let bytes = existing.encode(&codec::compress_section)?;
+        let mut file = disk.create(txn.id)?;
+        file.write(&bytes)?;
+        file.sync()?;
+        file.replace(&path)?;
+        store.0.history.add(&existing, bytes.len() as u64);
+    }
+    disk.sync(&path.parent())?;
+    Ok(existing)
+}
+
+/// Makes the bytes of a file durable that was named without that. Whoever opens it next reads
+/// what the device has: of a sync that failed, only the first caller is told, and the kernel
+/// goes on showing the bytes that it could not write.
+fn sync_named(disk: &dyn Disk, path: &path::StorePath) -> Result<()> {
+    let synced = disk.sync(path);
+    disk.open(path)?.forget_cached();
+    synced
+}
+
+/// A tag that was asked for and not set is an error, though the checkpoint is committed.
+fn set_tags(store: &Store, txn: &Transaction, manifest: &Manifest, tags: &[String]) -> Result<()> {
+    tags.iter()
+        .try_for_each(|tag| tags::write(&*store.0.disk, txn.id, tag, &manifest.id))
+}
+
+/// Tags and caches: the checkpoint is committed whatever happens here.
 fn after_commit(
     store: &Store,
     txn: &Transaction,
@@ -405,9 +456,7 @@ fn after_commit(
     tags: &[String],
 ) -> Result<()> {
     let disk = &*store.0.disk;
-    for tag in tags {
-        tags::write(disk, txn.id, tag, &manifest.id)?;
-    }
+    set_tags(store, txn, manifest, tags)?;
     if manifest.placement.seq.is_multiple_of(CACHE_EVERY) {
         let refreshed = store.0.history.refresh_cache(disk, txn.id).and_then(|()| {
             cache::refresh_indexes(disk, txn.id, &crate::store::catalog::list_packs(disk)?)
@@ -445,6 +494,9 @@ impl Closure {
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut packs: HashMap<crate::id::PackId, u64> = HashMap::new();
         for chunk in body.chunks() {
+            if !catalog.settle(&*store.0.disk, chunk)? {
+                return Err(missing_chunk(chunk));
+            }
             let located = catalog.find(chunk).ok_or_else(|| missing_chunk(chunk))?;
             closure.chunks += 1;
             closure.depth = closure.depth.max(located.entry.depth);
@@ -477,7 +529,7 @@ fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
         let opened = PackFile::open_for_records(&*store.0.disk, &hint.pack);
         if let Err(error) = opened.and_then(|pack| pack.require_len(hint.len)) {
             // What this process knows of the store is out of date.
-            store.0.catalog.forget();
+            store.forget_packs();
             return Err(error.hint("the store changed during the save; save again"));
         }
     }
@@ -503,10 +555,18 @@ fn sync_packs(
         .collect();
     let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
     let mut folders = HashSet::new();
-    for hint in needed.iter().filter(|h| !settled.contains(&h.pack)) {
-        let path = path::pack(&hint.pack);
-        if !own.contains(&hint.pack) {
-            disk.sync(&path)?;
+    for hint in needed {
+        let (path, is_own) = (path::pack(&hint.pack), own.contains(&hint.pack));
+        if settled.contains(&hint.pack) && !is_own {
+            continue;
+        }
+        if !is_own {
+            let proved =
+                sync_named(disk, &path).and_then(|()| PackFile::open(disk, &hint.pack)?.prove());
+            if let Err(error) = proved {
+                store.forget_packs();
+                return Err(error.hint("save again: what another save left could not be kept"));
+            }
         }
         folders.insert(path.parent());
     }
@@ -548,7 +608,13 @@ fn same_step(store: &Store, places: &[Place], manifest: &Manifest) -> Result<Opt
     else {
         return Ok(None);
     };
-    let existing = history::read_manifest(disk, &found.place())?;
+    let existing = match history::read_manifest(disk, &found.place()) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            store.0.history.forget(&found.place());
+            return Ok(None);
+        }
+        read => read?,
+    };
     let same = Body {
         parent: None,
         ..existing.body.clone()
@@ -572,29 +638,6 @@ fn same_step(store: &Store, places: &[Place], manifest: &Manifest) -> Result<Opt
     )
     .subject(format!("checkpoint {}", found.id.short()))
     .hint("fork a new run at the checkpoint that was resumed from, or save another step"))
-}
-
-/// Gives a checkpoint that was there already what this save was asked for beyond it: a
-/// relaxed one is made durable, and tags are set that an earlier attempt did not reach.
-fn settle_existing(
-    store: &Store,
-    txn: &Transaction,
-    existing: &Manifest,
-    save: &Publication<'_>,
-) -> Result<()> {
-    let disk = &*store.0.disk;
-    let held = &existing.placement;
-    if save.durability != Durability::Relaxed && held.durability == Durability::Relaxed {
-        sync_packs(store, None, &[], &existing.packs)?;
-        let path = path::manifest(&held.run, held.seq, &existing.id)?;
-        disk.sync(&path)?;
-        disk.sync(&path.parent())?;
-        disk.sync(&path.parent().parent())?;
-    }
-    for tag in save.tags {
-        tags::write(disk, txn.id, tag, &existing.id)?;
-    }
-    Ok(())
 }
 
 fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {

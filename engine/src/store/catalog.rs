@@ -22,17 +22,35 @@ pub(crate) struct Located {
 /// Packs held open at once; an open pack costs a mapping or a file descriptor.
 const OPEN_PACKS_MAX: usize = 256;
 
+/// A pack of which only the index was read: what a power cut left of an unsynced pack may have
+/// a whole index and damaged records.
+#[derive(Debug)]
+struct Unproven {
+    pack: PackId,
+    len: u64,
+    entries: Vec<IndexEntry>,
+}
+
 #[derive(Debug, Default)]
 struct Tables {
+    /// The least deep record of each chunk.
     records: HashMap<ChunkId, Located>,
+    /// The other records of chunks that have several.
+    others: HashMap<ChunkId, Vec<Located>>,
     packs: HashMap<PackId, u64>,
+    unproven: HashMap<ChunkId, Vec<Arc<Unproven>>>,
     complete: bool,
 }
 
-/// The records that this process knows of, and the packs that it holds open.
+/// The records that this process may rely on, and the packs that it holds open.
+///
+/// It relies on packs that it wrote, on those of durable checkpoints, and on those that it has
+/// proved by reading every record.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     tables: RwLock<Tables>,
+    /// Held while a pack is proved, so that no thread takes its chunks for missing meanwhile.
+    proving: Mutex<()>,
     open: Mutex<HashMap<PackId, Arc<PackFile>>>,
 }
 
@@ -104,16 +122,115 @@ impl Catalog {
                 pack,
                 entry: Arc::new(entry),
             };
-            let rank = |l: &Located| (l.entry.depth, l.pack, l.entry.offset);
-            let held = tables.records.entry(chunk).or_insert_with(|| found.clone());
-            if rank(&found) < rank(held) {
-                *held = found;
-            }
+            let Some(held) = tables.records.get_mut(&chunk) else {
+                tables.records.insert(chunk, found);
+                continue;
+            };
+            let other = match rank(&found) < rank(held) {
+                true => std::mem::replace(held, found),
+                false => found,
+            };
+            tables.others.entry(chunk).or_default().push(other);
         }
     }
 
-    /// Loads the packs that a manifest hints at. A pack that is gone is no error: another may
-    /// hold its chunks by now.
+    /// Adds a pack that is to be proved before any of its records is relied on.
+    fn add_unproven(&self, pack: PackId, len: u64, entries: Vec<IndexEntry>) {
+        let pack = Arc::new(Unproven { pack, len, entries });
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in &pack.entries {
+            let held = tables.unproven.entry(entry.chunk).or_default();
+            held.push(Arc::clone(&pack));
+        }
+    }
+
+    /// Whether the chunk can be made of records that may be relied on. Proves the packs that
+    /// this takes, and drops records that lack an input: their pack was written, but not what
+    /// it was coded against.
+    pub(crate) fn settle(&self, disk: &dyn Disk, chunk: &ChunkId) -> Result<bool> {
+        self.settle_unless(disk, chunk, &mut HashSet::new())
+    }
+
+    fn settle_unless(
+        &self,
+        disk: &dyn Disk,
+        chunk: &ChunkId,
+        settled: &mut HashSet<ChunkId>,
+    ) -> Result<bool> {
+        if settled.contains(chunk) {
+            return Ok(true);
+        }
+        self.prove_packs_of(disk, chunk)?;
+        while let Some(found) = self.find(chunk) {
+            let mut whole = true;
+            for input in &found.entry.inputs {
+                self.prove_packs_of(disk, input)?;
+                // Depth falls with every input, so this ends.
+                let below = self
+                    .find(input)
+                    .is_some_and(|i| i.entry.depth < found.entry.depth);
+                whole = whole && below && self.settle_unless(disk, input, settled)?;
+            }
+            if whole {
+                settled.insert(*chunk);
+                return Ok(true);
+            }
+            self.drop_record(chunk);
+        }
+        Ok(false)
+    }
+
+    /// Forgets the least deep record of a chunk; the next takes its place.
+    fn drop_record(&self, chunk: &ChunkId) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let others = tables.others.remove(chunk).unwrap_or_default();
+        let next = others.iter().map(rank).min();
+        let (next, others) = others.into_iter().partition(|o| Some(rank(o)) == next);
+        let next: Vec<Located> = next;
+        match next.into_iter().next() {
+            Some(next) => tables.records.insert(*chunk, next),
+            None => tables.records.remove(chunk),
+        };
+        tables.others.insert(*chunk, others);
+    }
+
+    /// Proves every unproven pack that holds the chunk; those that fail are left out.
+    fn prove_packs_of(&self, disk: &dyn Disk, chunk: &ChunkId) -> Result<()> {
+        let unproven = || {
+            let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+            tables.unproven.get(chunk).cloned().unwrap_or_default()
+        };
+        if unproven().is_empty() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
+        for pack in unproven() {
+            if self.pack_len(&pack.pack).is_none() {
+                match prove(disk, &pack) {
+                    Ok(()) => self.add(pack.pack, pack.len, pack.entries.iter().cloned()),
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
+                    {
+                        tracing::warn!(%error, "a damaged pack is left out");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            for entry in &pack.entries {
+                if let Some(held) = tables.unproven.get_mut(&entry.chunk) {
+                    held.retain(|other| other.pack != pack.pack);
+                    if held.is_empty() {
+                        tables.unproven.remove(&entry.chunk);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads the packs that a checkpoint hints at, which vouches for them. A pack that is gone
+    /// is no error: another may hold its chunks by now.
     pub(crate) fn load_hinted(&self, disk: &dyn Disk, hints: &[PackHint]) -> Result<()> {
         for hint in hints {
             if self.pack_len(&hint.pack).is_some() {
@@ -132,8 +249,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Loads every pack of the store that was not loaded yet. A damaged pack is left out: what
-    /// needs it will say so by name.
+    /// Loads every pack of the store that was not loaded yet, to be proved when it is needed. A
+    /// damaged pack is left out: what needs it will say so by name.
     pub(crate) fn load_all(&self, disk: &dyn Disk) -> Result<()> {
         let mut unknown = Vec::new();
         for id in list_packs(disk)? {
@@ -141,12 +258,14 @@ impl Catalog {
                 unknown.push(id);
             }
         }
+        let mut cached = HashSet::new();
         for indexed in cache::load_indexes(disk, &unknown.iter().copied().collect::<HashSet<_>>()) {
-            self.add(indexed.pack, indexed.len, indexed.entries);
+            cached.insert(indexed.pack);
+            self.add_unproven(indexed.pack, indexed.len, indexed.entries);
         }
-        for id in unknown.into_iter().filter(|id| self.pack_len(id).is_none()) {
+        for id in unknown.into_iter().filter(|id| !cached.contains(id)) {
             match PackFile::open(disk, &id) {
-                Ok(pack) => self.add(id, pack.len(), pack.into_index()),
+                Ok(pack) => self.add_unproven(id, pack.len(), pack.into_index()),
                 Err(error) => tracing::warn!(%error, "a pack is left out"),
             }
         }
@@ -196,6 +315,17 @@ impl Catalog {
         }
         open.insert(pack.id, pack);
     }
+}
+
+/// Of several records of a chunk the one of least rank counts.
+fn rank(located: &Located) -> (u8, PackId, u64) {
+    (located.entry.depth, located.pack, located.entry.offset)
+}
+
+fn prove(disk: &dyn Disk, pack: &Unproven) -> Result<()> {
+    let file = PackFile::open(disk, &pack.pack)?;
+    file.require_len(pack.len)?;
+    file.prove()
 }
 
 /// Every pack of the store.

@@ -155,7 +155,8 @@ pub trait NewFile: Debug + Send {
     /// If the storage refuses.
     fn publish(self: Box<Self>, path: &StorePath) -> Result<Published>;
 
-    /// Gives the file a name, atomically in place of what had it. Only for tags.
+    /// Gives the file a name, atomically in place of what had it: for tags, for what a power
+    /// cut damaged, and for the manifest of a relaxed save that becomes durable.
     ///
     /// # Errors
     /// If the storage refuses.

@@ -202,6 +202,9 @@ fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let records = match catalog.closure(manifest.body.chunks()) {
         Err(error) if catalog::may_be_elsewhere(&error) => {
             catalog.load_all(disk)?;
+            for chunk in manifest.body.chunks() {
+                catalog.settle(disk, chunk)?;
+            }
             catalog.closure(manifest.body.chunks())?
         }
         done => done?,
@@ -243,6 +246,12 @@ impl History {
     pub(crate) fn add(&self, manifest: &Manifest, manifest_len: u64) {
         let summary = Summary::new(manifest, manifest_len);
         self.remember(summary.place(), Arc::new(summary));
+    }
+
+    /// Forgets a checkpoint whose manifest turned out to be damaged.
+    pub(crate) fn forget(&self, place: &Place) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.remove(place);
     }
 
     fn remember(&self, place: Place, summary: Arc<Summary>) {

@@ -17,6 +17,7 @@ pub(crate) mod txn;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) history: History,
     pub(crate) bases: Mutex<BaseCache>,
     decoders: Mutex<Vec<Decoder>>,
+    /// Whether this process knows that the names in the root are durable.
+    root_synced: AtomicBool,
     pool: OnceLock<rayon::ThreadPool>,
 }
 
@@ -142,7 +145,9 @@ impl Store {
         }
         disk.sync(&path::root())?;
         drop(txn);
-        Self::open_on(disk, options)
+        let store = Self::open_on(disk, options)?;
+        store.0.root_synced.store(true, Ordering::Relaxed);
+        Ok(store)
     }
 
     /// As [`Store::open`], on any storage.
@@ -166,6 +171,7 @@ impl Store {
             catalog: Catalog::default(),
             history: History::default(),
             decoders: Mutex::default(),
+            root_synced: AtomicBool::new(false),
             pool: OnceLock::new(),
         })))
     }
@@ -268,7 +274,24 @@ impl Store {
             )
             .hint("upgrade milepost"));
         }
+        // Who made the store may have died before it made the name of its FORMAT durable;
+        // without that, nothing saved here would be.
+        if !self.0.root_synced.load(Ordering::Relaxed) {
+            self.0.disk.sync(&path::root())?;
+            self.0.root_synced.store(true, Ordering::Relaxed);
+        }
         Transaction::begin(&self.0.disk)
+    }
+
+    /// Forgets what is known of packs: files have changed beneath it.
+    pub(crate) fn forget_packs(&self) {
+        self.0.catalog.forget();
+        // Each holds a pack open.
+        self.0
+            .decoders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     /// Threads that work on chunks.

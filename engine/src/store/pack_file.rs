@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::Reader;
 use crate::format::envelope::{self, ENVELOPE_LEN, FileKind};
 use crate::format::pack::{self, IndexEntry, TRAILER_LEN, Trailer};
@@ -60,13 +60,8 @@ impl PackWriter {
     pub(crate) fn append(&mut self, record: &[u8], mut entry: IndexEntry) -> Result<()> {
         entry.offset = self.at;
         entry.crc32 = hash::crc32(record);
-        entry.stored_len = u32::try_from(record.len()).map_err(|_| {
-            Error::new(
-                crate::ErrorKind::Limit,
-                "record-length",
-                "a record is too long",
-            )
-        })?;
+        entry.stored_len = u32::try_from(record.len())
+            .map_err(|_| Error::new(ErrorKind::Limit, "record-length", "a record is too long"))?;
         self.file.write(record)?;
         entry.cycle_len = entry.cycle_len.saturating_add(entry.stored_len);
         let end = self.at + u64::from(entry.stored_len);
@@ -100,11 +95,14 @@ impl PackWriter {
         }
         let path = path::pack(&id);
         disk.make_folder(&path.parent())?;
-        let published = self.file.publish(&path)?;
-        if published == Published::Exists {
-            // The name is the hash of the index: what has it must be the same pack, whole.
-            PackFile::open(disk, &id)?.require_len(len)?;
-        }
+        let published = if is_damaged(disk, &id, len)? {
+            // A power cut took what a relaxed save had not synced. The name is the hash of the
+            // index, so the new file is what the old one was to be.
+            self.file.replace(&path)?;
+            Published::New
+        } else {
+            self.file.publish(&path)?
+        };
         let hint = PackHint { pack: id, len };
         Ok(SealedPack {
             hint,
@@ -154,6 +152,15 @@ impl PackFile {
 
     pub(crate) fn len(&self) -> u64 {
         self.view.len()
+    }
+
+    /// Checks every record against its CRC-32.
+    pub(crate) fn prove(&self) -> Result<()> {
+        let mut buffer = Vec::new();
+        for entry in &self.index {
+            self.record(RecordExtent::from(entry), &mut buffer)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn require_len(&self, len: u64) -> Result<()> {
@@ -218,6 +225,20 @@ impl PackFile {
     /// The bytes of a record where they lie, if the pack is mapped; not checked.
     pub(crate) fn mapped(&self) -> Option<&[u8]> {
         self.view.mapped()
+    }
+}
+
+/// Whether something has this pack's name and is not the whole pack.
+fn is_damaged(disk: &dyn Disk, id: &PackId, len: u64) -> Result<bool> {
+    let held = PackFile::open(disk, id).and_then(|pack| {
+        pack.require_len(len)?;
+        pack.prove()
+    });
+    match held {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

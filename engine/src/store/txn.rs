@@ -89,11 +89,12 @@ pub(crate) fn wait_for(
 
 /// Removes intents that nobody holds and the temporary files of their writers.
 fn remove_leftovers(disk: &dyn Disk) -> Result<()> {
-    let listed = disk.list(&path::folder(Folder::Txn))?;
-    let files = listed.iter().filter(|e| e.kind == EntryKind::File);
-    let found: Vec<TxnFile> = files.filter_map(|e| path::parse_txn(&e.name)).collect();
+    // A writer makes its intent before any temporary file. Intents are listed later than
+    // temporaries, so one that is missing here is of a writer that has ended.
+    let earlier = listed(disk)?;
+    let later = listed(disk)?;
     let mut live = Vec::new();
-    for file in &found {
+    for file in &later {
         let TxnFile::Intent(id, path) = file else {
             continue;
         };
@@ -102,20 +103,19 @@ fn remove_leftovers(disk: &dyn Disk) -> Result<()> {
             None => live.push(*id),
         }
     }
-    for file in &found {
-        let TxnFile::Temporary(id, path) = file else {
-            continue;
-        };
-        if !live.contains(id)
-            && !found
-                .iter()
-                .any(|f| matches!(f, TxnFile::Intent(i, _) if i == id))
-        {
-            // Its writer's intent is gone for longer than this clean-up: nobody can need it.
-            disk.remove(path)?;
+    for file in &earlier {
+        match file {
+            TxnFile::Temporary(id, path) if !live.contains(id) => disk.remove(path)?,
+            _ => {}
         }
     }
     Ok(())
+}
+
+fn listed(disk: &dyn Disk) -> Result<Vec<TxnFile>> {
+    let listed = disk.list(&path::folder(Folder::Txn))?;
+    let files = listed.iter().filter(|e| e.kind == EntryKind::File);
+    Ok(files.filter_map(|e| path::parse_txn(&e.name)).collect())
 }
 
 fn random_id() -> Result<u128> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::id::{ChunkId, PackId};
 use crate::store::Store;
@@ -54,8 +54,12 @@ pub(super) fn problems(
     }
     if !causes.is_empty() {
         for place in places {
-            let manifest = history::read_manifest(&*store.0.disk, place)?;
-            add_hits(&mut problems, &causes, &packs, &manifest);
+            match history::read_manifest(&*store.0.disk, place) {
+                Ok(manifest) => add_hits(&mut problems, &causes, &packs, &manifest),
+                // Removed meanwhile: nothing of it can be hit.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
     }
     drop_explained(&mut problems, &packs);

@@ -137,13 +137,13 @@ impl Store {
         } else {
             manifests.hinted.iter().copied().collect()
         };
-        open_packs(self, &catalog, &packs, whole_store, &mut findings, observer)?;
+        open_packs(self, &catalog, &packs, &mut findings, observer)?;
         let mut graph = Graph::new(&catalog, manifests.needed.keys());
         if !whole_store && !graph.is_whole() {
             // Hints may be stale: another pack may hold the chunks by now.
             packs = catalog::list_packs(disk)?;
             findings.packs.clear();
-            open_packs(self, &catalog, &packs, true, &mut findings, observer)?;
+            open_packs(self, &catalog, &packs, &mut findings, observer)?;
             graph = Graph::new(&catalog, manifests.needed.keys());
         }
         note_missing_packs(&catalog, &graph, &manifests, &mut findings);
@@ -223,12 +223,11 @@ impl Manifests {
 }
 
 /// Reads every index into the catalog: envelope, trailer, hash and entries are checked. A pack
-/// that is only hinted at may be gone; what it held is looked for elsewhere.
+/// may be gone, if others hold its chunks by now; else they will be missing.
 fn open_packs(
     store: &Store,
     catalog: &Catalog,
     packs: &[PackId],
-    must_exist: bool,
     findings: &mut Findings,
     observer: &dyn Observer,
 ) -> Result<()> {
@@ -239,7 +238,7 @@ fn open_packs(
         }
         match PackFile::open(&*store.0.disk, id) {
             Ok(pack) => catalog.add(*id, pack.len(), pack.into_index()),
-            Err(error) if error.kind() == ErrorKind::NotFound && !must_exist => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 findings.packs.insert(*id, error);
             }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::restore::decode::check_chunk;
@@ -88,6 +88,9 @@ impl<'v> Work<'v> {
             let entries = pack.index().iter();
             let records: Vec<_> = entries.map(|e| (e.chunk, RecordExtent::from(e))).collect();
             self.check_pack(store, &pack, &records, report, findings, observer)?;
+            // The rest of the pack, its index above all, was read when it was opened.
+            let in_records: u64 = pack.index().iter().map(|e| u64::from(e.stored_len)).sum();
+            self.advance(pack.len().saturating_sub(in_records), observer);
         }
         for (id, records) in &self.records {
             let pack = PackFile::open_for_records(disk, id)?;
@@ -165,7 +168,6 @@ impl<'v> Work<'v> {
             self.advance(u64::from(entry.raw_len), observer);
             match decoded {
                 Ok(()) => Ok(None),
-                Err(error) if error.kind() == ErrorKind::Io => Err(error),
                 Err(error) => {
                     let error = error
                         .file(crate::store::path::pack(&located.pack))

@@ -1,0 +1,138 @@
+//! Cost and depth of every record and checkpoint stay within what the store was set to.
+
+use milepost_engine::{Durability, SaveOptions, Selection, Store, StoreSettings};
+
+use crate::support::packs::records;
+use crate::support::state::{State, Tensor, assert_holds, save, state_of};
+use crate::support::store::TestStore;
+
+fn store_with(change: impl FnOnce(&mut StoreSettings)) -> TestStore {
+    let mut settings = StoreSettings {
+        chunk_len: 4096,
+        ..StoreSettings::default()
+    };
+    change(&mut settings);
+    TestStore::with(settings)
+}
+
+fn relaxed() -> SaveOptions {
+    SaveOptions::new("main").durability(Durability::Relaxed)
+}
+
+/// Weights that all move a little, as in dense training.
+fn drifted(step: u16) -> State {
+    let weight = |i: u16| (f32::from(i) * 0.37).sin() * (1.0 + f32::from(step) * 1e-5);
+    state_of([("w", Tensor::floats((0..3000).map(weight)))])
+}
+
+/// Holds every record on disk and every plan against the store's bounds; the deepest depth.
+fn assert_bounded(test: &TestStore) -> u8 {
+    let settings = test.store.settings();
+    let budget = |raw: u64| raw * u64::from(settings.restore_budget_milli) / 1000;
+    let mut deepest = 0;
+    for entry in records(test.folder.path()).values().flatten() {
+        let cost = u64::from(entry.cost);
+        assert!(entry.depth <= settings.depth_max, "{entry:?}");
+        assert!(
+            entry.depth == 0 || cost <= budget(u64::from(entry.raw_len)),
+            "{entry:?}"
+        );
+        deepest = deepest.max(entry.depth);
+    }
+    let store = test.reopened();
+    for summary in store.list(None).unwrap().checkpoints {
+        let checkpoint = store.checkpoint_by_id(&summary.id).unwrap();
+        let (_, plan) = checkpoint.plan(&Selection::all()).unwrap();
+        let placement = &checkpoint.manifest().placement;
+        let longest = plan.steps.iter().map(|s| s.recipe.steps.len()).max();
+        assert_eq!(longest.unwrap_or(1) - 1, usize::from(placement.depth));
+        assert_eq!(placement.full, placement.depth == 0);
+        assert!(
+            plan.read_bytes() <= placement.restore_cost,
+            "reading is a part of the cost"
+        );
+        if settings.restore_budget_milli >= 2000 {
+            assert!(
+                placement.restore_cost <= budget(placement.logical_bytes),
+                "{placement:?}"
+            );
+        }
+    }
+    deepest
+}
+
+#[test]
+fn two_hundred_dense_checkpoints_stay_within_the_default_bounds() {
+    let test = TestStore::with(StoreSettings::default());
+    let ids: Vec<_> = (0..200)
+        .map(|step| save(&test.store, relaxed(), &drifted(step)).unwrap().id)
+        .collect();
+    assert!(assert_bounded(&test) > 0, "there are deltas");
+    let store = test.reopened();
+    for step in [0u16, 1, 57, 199] {
+        let checkpoint = store.checkpoint_by_id(&ids[usize::from(step)]).unwrap();
+        assert_holds(&checkpoint, &drifted(step));
+    }
+}
+
+#[test]
+fn depth_limits_hold() {
+    for depth_max in [0, 1, 3] {
+        let test = store_with(|s| {
+            s.depth_max = depth_max;
+            s.restore_budget_milli = 1_000_000;
+        });
+        for step in 0..10 {
+            save(&test.store, relaxed(), &drifted(step)).unwrap();
+        }
+        assert_eq!(assert_bounded(&test), depth_max);
+    }
+}
+
+/// A sparse change costs next to nothing, so the budget alone decides how long chains grow.
+#[test]
+fn restore_budgets_hold_and_are_used() {
+    let mut deepest = Vec::new();
+    for milli in [1000, 2000, 16_000, 1_000_000] {
+        let test = store_with(|s| s.restore_budget_milli = milli);
+        let mut state = drifted(0);
+        for step in 0..24 {
+            let bytes = &mut state.get_mut("w").unwrap().bytes;
+            bytes[step * 40] ^= 1;
+            bytes[5000 + step * 8] ^= 1;
+            bytes[9000 + step * 4] ^= 1;
+            save(&test.store, relaxed(), &state).unwrap();
+        }
+        deepest.push(assert_bounded(&test));
+    }
+    assert!(deepest.is_sorted(), "{deepest:?}");
+    assert!(
+        deepest[0] <= 1 && deepest[2] > deepest[1] && deepest[1] > 0,
+        "{deepest:?}"
+    );
+}
+
+#[test]
+fn every_nth_checkpoint_of_a_run_is_full() {
+    let test = store_with(|s| {
+        s.full_every = 4;
+        s.restore_budget_milli = 1_000_000;
+    });
+    let full: Vec<bool> = (0..10)
+        .map(|step| save(&test.store, relaxed(), &drifted(step)).unwrap().full)
+        .collect();
+    let expected: Vec<bool> = (0..10).map(|step| step % 4 == 0).collect();
+    assert_eq!(full, expected);
+    assert_bounded(&test);
+}
+
+#[test]
+fn the_first_checkpoint_is_full_and_the_second_is_not() {
+    let test = TestStore::new();
+    for (step, full) in [(0, true), (1, false)] {
+        let report = save(&test.store, relaxed(), &drifted(step)).unwrap();
+        assert_eq!((report.full, report.depth == 0), (full, full));
+    }
+    let reopened: Store = test.reopened();
+    assert_eq!(reopened.list(None).unwrap().checkpoints.len(), 2);
+}

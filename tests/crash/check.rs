@@ -1,0 +1,191 @@
+//! The invariants, checked on what a crash left, against what the test knows.
+
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use milepost_engine::store::disk::Disk;
+use milepost_engine::{Checkpoint, Durability, ErrorKind, Listing, Store};
+
+use super::content::content;
+use super::expect::{Expect, Key};
+use super::workload::options;
+use crate::support::sim_disk::State;
+
+/// An invariant that does not hold, and how it shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation {
+    pub(crate) invariant: &'static str,
+    pub(crate) what: String,
+}
+
+impl Violation {
+    pub(crate) fn new(invariant: &'static str, what: impl Into<String>) -> Self {
+        Self {
+            invariant,
+            what: what.into(),
+        }
+    }
+}
+
+type Checked = Result<(), Violation>;
+
+/// Opens the store with fresh eyes and holds it against what is expected.
+pub(crate) fn check(disk: Arc<dyn Disk>, expect: &Expect) -> Checked {
+    let checked = catch_unwind(AssertUnwindSafe(|| check_fresh(disk, expect)));
+    checked.unwrap_or_else(|_| Err(Violation::new("I2", "the engine panics")))
+}
+
+fn check_fresh(disk: Arc<dyn Disk>, expect: &Expect) -> Checked {
+    match Store::open_on(disk, options()) {
+        Ok(store) => check_store(&store, expect),
+        Err(error) if error.kind() == ErrorKind::NotFound && !expect.initialized => Ok(()),
+        Err(error) => Err(Violation::new("I1", format!("no store: {error:?}"))),
+    }
+}
+
+/// I1 to I3 through a store that is open already.
+pub(crate) fn check_store(store: &Store, expect: &Expect) -> Checked {
+    let listing = store
+        .list(None)
+        .map_err(|e| Violation::new("I1", format!("no listing: {e:?}")))?;
+    no_durable_checkpoint_is_damaged(&listing, expect)?;
+    whatever_is_listed_loads(store, &listing, expect)?;
+    whatever_was_acknowledged_is_there(store, &listing, expect)?;
+    acknowledged_tags_are_there(store, &listing, expect)
+}
+
+/// I3, first half: only a relaxed save may leave a damaged manifest.
+fn no_durable_checkpoint_is_damaged(listing: &Listing, expect: &Expect) -> Checked {
+    for damaged in &listing.damaged {
+        let place = &damaged.place;
+        let promised = expect
+            .must
+            .iter()
+            .any(|((run, _), must)| *run == place.run && must.seq == place.seq);
+        if promised || !expect.relaxed_runs.contains(&place.run) {
+            let what = format!("{place:?} is damaged: {:?}", damaged.error);
+            return Err(Violation::new("I3", what));
+        }
+    }
+    Ok(())
+}
+
+/// I2 and I3, second half: what is listed loads, and loads right.
+fn whatever_is_listed_loads(store: &Store, listing: &Listing, expect: &Expect) -> Checked {
+    for summary in &listing.checkpoints {
+        let key = (summary.placement.run.clone(), summary.step);
+        if !expect.may.contains(&key) {
+            return Err(Violation::new("I2", format!("{key:?} was never saved")));
+        }
+        let loaded = store
+            .checkpoint_by_id(&summary.id)
+            .map_err(|e| Violation::new("I3", format!("{key:?} does not open: {e:?}")))?;
+        let refused = expect.lossy && summary.placement.durability == Durability::Relaxed;
+        match loads_exactly(&loaded, &key) {
+            Err(violation) if refused && violation.invariant == "I3" => {}
+            checked => checked?,
+        }
+    }
+    Ok(())
+}
+
+fn loads_exactly(checkpoint: &Checkpoint, key: &Key) -> Checked {
+    let content = content(&key.0, key.1);
+    let body = &checkpoint.manifest().body;
+    if body.tensors.len() != content.tensors.len() || body.blobs.len() != content.blobs.len() {
+        return Err(Violation::new("I2", format!("{key:?} holds other names")));
+    }
+    let tensors = content.tensors.iter().map(|t| (t, true));
+    let blobs = content.blobs.iter().map(|b| (b, false));
+    for ((name, expected), is_tensor) in tensors.chain(blobs) {
+        let found = match is_tensor {
+            true => checkpoint.tensor(name),
+            false => checkpoint.blob(name),
+        };
+        let found = found
+            .map_err(|e| Violation::new("I3", format!("{key:?} {name:?} does not load: {e:?}")))?;
+        if found != *expected {
+            return Err(Violation::new(
+                "I2",
+                format!("{key:?} {name:?} loads wrong bytes"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// I1: every acknowledged checkpoint is listed, under its id, and found by its step.
+fn whatever_was_acknowledged_is_there(
+    store: &Store,
+    listing: &Listing,
+    expect: &Expect,
+) -> Checked {
+    for (key, must) in &expect.must {
+        let is_it = |s: &milepost_engine::Summary| {
+            s.id == must.id && s.placement.run == key.0 && s.step == key.1
+        };
+        if !listing.checkpoints.iter().any(|s| is_it(s)) {
+            return Err(Violation::new("I1", format!("{key:?} {must:?} is lost")));
+        }
+    }
+    if let Some((run, step)) = expect.must.keys().next_back() {
+        let revision = format!("{run}@step:{step}");
+        store
+            .resolve(&revision)
+            .map_err(|e| Violation::new("I1", format!("{revision} is not found: {e:?}")))?;
+    }
+    let runs: BTreeSet<&String> = expect.must.keys().map(|(run, _)| run).collect();
+    for run in runs {
+        store
+            .checkpoint(run)
+            .map_err(|e| Violation::new("I1", format!("run {run} does not open: {e:?}")))?;
+    }
+    Ok(())
+}
+
+/// I1 for tags: there, at one of the targets that they may have by now, and that one opens.
+fn acknowledged_tags_are_there(store: &Store, listing: &Listing, expect: &Expect) -> Checked {
+    let tags = store
+        .tags()
+        .map_err(|e| Violation::new("I1", format!("no tags: {e:?}")))?;
+    for (name, expected) in &expect.tags {
+        let Some(id) = tags.get(*name) else {
+            match expected.sure {
+                true => return Err(Violation::new("I1", format!("tag {name:?} is lost"))),
+                false => continue,
+            }
+        };
+        let found = listing
+            .checkpoints
+            .iter()
+            .find(|s| s.id == *id)
+            .map(|s| (s.placement.run.clone(), s.step));
+        if !found
+            .as_ref()
+            .is_some_and(|key| expected.targets.contains(key))
+        {
+            let what = format!(
+                "tag {name:?} names {found:?} and not {:?}",
+                expected.targets
+            );
+            return Err(Violation::new("I1", what));
+        }
+        let opened = store
+            .checkpoint(name)
+            .map_err(|e| Violation::new("I1", format!("tag {name:?} does not open: {e:?}")))?;
+        if opened.id() != *id {
+            return Err(Violation::new("I1", format!("tag {name:?} opens another")));
+        }
+    }
+    Ok(())
+}
+
+/// I5: between transactions nothing but locks lies in `txn/`.
+pub(crate) fn nothing_is_left_behind(state: &State) -> Checked {
+    let left: Vec<String> = state.files("txn").into_keys().collect();
+    match left.iter().find(|path| !path.ends_with(".lock")) {
+        Some(path) => Err(Violation::new("I5", format!("{path} is left behind"))),
+        None => Ok(()),
+    }
+}

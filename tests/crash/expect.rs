@@ -1,0 +1,151 @@
+//! What a store must hold, may hold and must not hold after what the test has seen done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use milepost_engine::{CheckpointId, Durability, SaveReport};
+
+use super::workload::Op;
+
+/// A run and a step: in the workload, no two checkpoints share them.
+pub(crate) type Key = (String, u64);
+
+/// A file's path and a hash of its bytes.
+pub(crate) type Files = BTreeMap<String, u64>;
+
+/// What the test saw.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Started(Op),
+    /// It returned without an error: what it promises holds from now on.
+    Done {
+        op: Op,
+        report: Option<SaveReport>,
+        /// The packs there were then.
+        packs: Arc<Files>,
+    },
+}
+
+/// A checkpoint that was acknowledged.
+#[derive(Clone, Debug, Hash, PartialEq)]
+pub(crate) struct Must {
+    pub(crate) id: CheckpointId,
+    pub(crate) seq: u64,
+    pub(crate) relaxed: bool,
+}
+
+/// A tag's possible targets.
+#[derive(Clone, Debug, Default, Hash)]
+pub(crate) struct TagTargets {
+    pub(crate) targets: Vec<Key>,
+    /// Whether it was ever acknowledged.
+    pub(crate) sure: bool,
+}
+
+/// An operation that has begun and not returned.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    pub(crate) op: Op,
+    /// The packs there were when it returned at last, if it did.
+    pub(crate) packs: Option<Arc<Files>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Expect {
+    pub(crate) initialized: bool,
+    pub(crate) must: BTreeMap<Key, Must>,
+    pub(crate) may: BTreeSet<Key>,
+    pub(crate) tags: BTreeMap<&'static str, TagTargets>,
+    /// Runs that a relaxed save was begun in: a crash may leave a damaged manifest there.
+    pub(crate) relaxed_runs: BTreeSet<String>,
+    pub(crate) in_flight: Vec<Flight>,
+    /// Whether the device may have refused bytes: until the next crash, relaxed checkpoints may
+    /// be listed and not load.
+    pub(crate) lossy: bool,
+}
+
+impl Expect {
+    /// What holds before the first of the events, after it, and so on.
+    pub(crate) fn after_each(self, events: &[Event]) -> Vec<Self> {
+        let mut all = vec![self];
+        for (index, event) in events.iter().enumerate() {
+            let mut next = all[index].clone();
+            match event {
+                Event::Started(op) => {
+                    let packs = events[index..].iter().find_map(|later| match later {
+                        Event::Done {
+                            op: done, packs, ..
+                        } if done == op => Some(Arc::clone(packs)),
+                        _ => None,
+                    });
+                    next.start(op, packs);
+                }
+                Event::Done { op, report, .. } => next.finish(op, report.as_ref()),
+            }
+            all.push(next);
+        }
+        all
+    }
+
+    fn start(&mut self, op: &Op, packs: Option<Arc<Files>>) {
+        self.in_flight.retain(|flight| flight.op != *op);
+        self.in_flight.push(Flight {
+            op: op.clone(),
+            packs,
+        });
+        if let Some(key) = op.checkpoint() {
+            if op.durability() == Durability::Relaxed {
+                self.relaxed_runs.insert(key.0.clone());
+            }
+            self.may.insert(key);
+        }
+        for (name, target) in op.tags() {
+            self.tags.entry(name).or_default().targets.push(target);
+        }
+    }
+
+    fn finish(&mut self, op: &Op, report: Option<&SaveReport>) {
+        self.in_flight.retain(|flight| flight.op != *op);
+        self.initialized |= *op == Op::Init;
+        if let (Some(key), Some(report)) = (op.checkpoint(), report) {
+            let held = Must {
+                id: report.id,
+                seq: report.seq,
+                relaxed: op.durability() == Durability::Relaxed,
+            };
+            match self.must.get(&key) {
+                // A relaxed save of what is durable already takes nothing back.
+                Some(before) if !before.relaxed => {}
+                _ => {
+                    self.must.insert(key, held);
+                }
+            }
+        }
+        for (name, target) in op.tags() {
+            self.tags.insert(
+                name,
+                TagTargets {
+                    targets: vec![target],
+                    sure: true,
+                },
+            );
+        }
+    }
+
+    /// What holds after a crash: relaxed checkpoints may be gone.
+    pub(crate) fn crash(&self) -> Self {
+        let mut after = self.clone();
+        after.must.retain(|_, must| !must.relaxed);
+        after.lossy = false;
+        after
+    }
+
+    /// Equal for equal expectations.
+    pub(crate) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.initialized, &self.must, &self.may, &self.tags).hash(&mut hasher);
+        self.relaxed_runs.hash(&mut hasher);
+        hasher.finish()
+    }
+}

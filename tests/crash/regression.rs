@@ -1,0 +1,222 @@
+//! What once went wrong, each told as a story: a writer is killed or the power is cut at a
+//! certain point, somebody goes on working, and the power is cut again.
+
+use milepost_engine::Full;
+
+use super::check::nothing_is_left_behind;
+use super::expect::Expect;
+use super::explore::check_state;
+use super::workload::{Driver, Op, Save, relaxed, save, tagged};
+use crate::support::broken_disk::Fault;
+use crate::support::rng::Rng;
+use crate::support::sim_disk::{Faults, Machine, State};
+
+/// Power cuts tried at each point.
+const CUTS: u64 = 25;
+
+/// A machine's disk and what must be on it.
+struct Scene {
+    state: State,
+    expect: Expect,
+}
+
+impl Scene {
+    fn new(ops: &[Op]) -> Self {
+        let empty = Self {
+            state: Machine::new(1).state(),
+            expect: Expect::default(),
+        };
+        empty.then(ops, Faults::default())
+    }
+
+    /// Goes on with these operations; one that a fault hits is tried again.
+    fn then(&self, ops: &[Op], faults: Faults) -> Self {
+        let machine = Machine::boot(self.state.clone(), 1);
+        machine.set_faults(faults);
+        let driver = Driver::new(&machine, Fault::None, false, 0);
+        for op in ops {
+            let done = driver.perform(op);
+            assert!(done.is_ok(), "{faults:?}: {done:?}");
+        }
+        let mut expected = self.expect.clone().after_each(&driver.events());
+        Self {
+            state: machine.state(),
+            expect: expected.pop().unwrap(),
+        }
+    }
+
+    /// The scene at every moment of these operations.
+    fn moments(&self, ops: &[Op]) -> Vec<Self> {
+        let machine = Machine::boot(self.state.clone(), 1);
+        machine.record();
+        let driver = Driver::new(&machine, Fault::None, false, 0);
+        for op in ops {
+            driver.perform(op).unwrap();
+        }
+        let expected = self.expect.clone().after_each(&driver.events());
+        let moments = machine.take_moments().into_iter();
+        moments
+            .map(|moment| Self {
+                expect: expected[moment.mark].clone(),
+                state: moment.state,
+            })
+            .collect()
+    }
+
+    /// What power cuts leave of it, each checked.
+    fn cuts(&self) -> impl Iterator<Item = Self> {
+        (0..CUTS).map(|seed| {
+            let after = Self {
+                state: self.state.crash(&mut Rng::new(seed)).state,
+                expect: self.expect.crash(),
+            };
+            let checked = check_state(&after.state, &after.expect, Fault::None);
+            assert!(checked.is_ok(), "cut {seed}: {checked:?}");
+            after
+        })
+    }
+
+    fn survives_cuts(&self) {
+        assert_eq!(self.cuts().count() as u64, CUTS);
+    }
+
+    /// Does the operations with the writer killed before each of their steps in turn, tries
+    /// again, and cuts the power once that has worked.
+    fn kill_everywhere(&self, ops: &[Op]) {
+        let steps = self.moments(ops).len() as u64;
+        for step in 0..steps {
+            let faults = Faults {
+                kill_at: Some(step),
+                ..Faults::default()
+            };
+            let after = self.then(ops, faults);
+            after.survives_cuts();
+            let later = after.then(&[Op::Save(save("main", 50))], Faults::default());
+            nothing_is_left_behind(&later.state).unwrap();
+        }
+    }
+}
+
+/// A writer is killed between the naming of its manifest and the sync of the folder. The same
+/// save again finds its checkpoint there already and has nothing to do: it returned at once, and
+/// a power cut took the checkpoint that had been called durable. It did not set the tags either.
+#[test]
+fn a_save_tried_again_after_a_kill_is_as_durable_as_any() {
+    let scene = Scene::new(&[Op::Init, Op::Save(save("main", 0))]);
+    scene.kill_everywhere(&[Op::Save(tagged("main", 1, &["best"]))]);
+}
+
+/// Who makes a store is killed between the naming of FORMAT and the sync of the root. Others see
+/// the store and save durably; a power cut took FORMAT and with it everything.
+#[test]
+fn a_store_whose_maker_was_killed_keeps_what_is_saved() {
+    Scene::new(&[]).kill_everywhere(&[Op::Init, Op::Save(save("main", 0))]);
+}
+
+/// A relaxed checkpoint is saved again, durably. It is there, so nothing was done, and a power
+/// cut took it.
+#[test]
+fn a_relaxed_checkpoint_saved_again_durably_is_durable() {
+    let scene = Scene::new(&[Op::Init, Op::Save(relaxed("main", 0))]);
+    let after = scene.then(&[Op::Save(save("main", 0))], Faults::default());
+    after.survives_cuts();
+}
+
+/// A power cut leaves a relaxed save's pack with a whole index and damaged records. The next
+/// save found its chunks in that pack and referred to them, or failed for ever because the
+/// damaged pack has the very name that the new one is to get.
+#[test]
+fn a_damaged_pack_is_neither_used_nor_in_the_way() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(relaxed("main", 1)),
+    ]);
+    let again = [Op::Save(save("main", 1)), Op::Save(save("main", 2))];
+    for cut in scene.cuts() {
+        cut.then(&again, Faults::default()).survives_cuts();
+    }
+}
+
+/// Two runs hold the same checkpoint, one durably. A power cut damages the manifest of the
+/// other, and looking the checkpoint up by its id met only the damaged one.
+#[test]
+fn a_damaged_manifest_hides_no_whole_one_of_the_same_id() {
+    let copy = Save {
+        full: Full::SelfContained,
+        ..relaxed("copy", 0)
+    };
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(tagged("main", 0, &["best"])),
+        Op::Save(copy),
+    ]);
+    scene.survives_cuts();
+}
+
+/// The device refuses the bytes of a relaxed save, and the sync that a durable one asks for
+/// fails. The kernel tells only once: the next sync of the same file works, though the bytes are
+/// not on the device.
+#[test]
+fn a_sync_that_failed_is_not_believed_when_tried_again() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(relaxed("main", 1)),
+    ]);
+    for ops in [[Op::Save(save("main", 1))], [Op::Save(save("main", 2))]] {
+        for sync in 0..12 {
+            let faults = Faults {
+                fail_sync_at: Some(sync),
+                ..Faults::default()
+            };
+            scene.then(&ops, faults).survives_cuts();
+        }
+    }
+}
+
+/// A power cut leaves a relaxed save's manifest with a count above the format's limit. That is
+/// no checksum error, and the newest checkpoint of the run could not be found for it.
+#[test]
+fn whatever_is_left_of_a_relaxed_manifest_is_passed_over() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(relaxed("main", 1)),
+    ]);
+    for seed in 0..3000 {
+        let state = scene.state.crash(&mut Rng::new(seed)).state;
+        let checked = check_state(&state, &scene.expect.crash(), Fault::None);
+        assert!(checked.is_ok(), "cut {seed}: {checked:?}");
+    }
+}
+
+/// A durable save's pack is named and whole, but what it was coded against is a relaxed save's
+/// that the power cut takes. The same save again found its chunks in that pack and missed their
+/// inputs.
+#[test]
+fn a_pack_without_its_inputs_is_not_used() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(relaxed("loose", 0)),
+        Op::Save(relaxed("loose", 1)),
+    ]);
+    let again = [Op::Save(save("loose", 2)), Op::Save(save("loose", 3))];
+    for moment in scene.moments(&[Op::Save(save("loose", 2))]) {
+        for cut in moment.cuts().take(8) {
+            cut.then(&again, Faults::default()).survives_cuts();
+        }
+    }
+}
+
+/// A writer is killed while it moves a tag. Its intent went with the next writer, its temporary
+/// file only with the one after that.
+#[test]
+fn temporary_files_go_with_the_next_writer() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(tagged("main", 1, &["best"])),
+    ]);
+    scene.kill_everywhere(&[Op::Tag("best", "main", 0)]);
+}
