@@ -61,7 +61,7 @@ impl Store {
         look_up: impl Fn() -> Result<T>,
     ) -> Result<T> {
         match look_up() {
-            Err(error) if catalog::may_be_elsewhere(&error) => {
+            Err(first) if catalog::may_be_elsewhere(&first) => {
                 let disk = &*self.0.disk;
                 self.forget_packs();
                 self.0.catalog.load_hinted(disk, hints)?;
@@ -69,7 +69,12 @@ impl Store {
                 for chunk in chunks {
                     self.0.catalog.settle(disk, chunk)?;
                 }
-                look_up()
+                // Settling drops records that lead nowhere; what was wrong with them says more
+                // than that they are gone.
+                look_up().map_err(|second| match first.code() {
+                    "input-depth" => first,
+                    _ => second,
+                })
             }
             done => done,
         }
