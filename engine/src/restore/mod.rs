@@ -69,11 +69,10 @@ impl Store {
                 for chunk in chunks {
                     self.0.catalog.settle(disk, chunk)?;
                 }
-                // Settling drops records that lead nowhere; what was wrong with them says more
-                // than that they are gone.
-                look_up().map_err(|second| match first.code() {
-                    "input-depth" => first,
-                    _ => second,
+                // What was missing at first says more than what settling left.
+                look_up().map_err(|second| match catalog::may_be_elsewhere(&second) {
+                    true => first,
+                    false => second,
                 })
             }
             done => done,
