@@ -27,7 +27,7 @@ fn parse() -> Result<Args, String> {
         revisions: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
-    let mut number = |words: &mut dyn Iterator<Item = String>| {
+    let number = |words: &mut dyn Iterator<Item = String>| {
         words.next().and_then(|n| n.parse().ok()).ok_or("a number is missing")
     };
     while let Some(word) = words.next() {

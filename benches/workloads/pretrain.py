@@ -23,9 +23,9 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 SEED = 20_240
-PEAK_RATE = 3e-4  # a small rate for a small batch of 1,024 tokens
+PEAK_RATE = 6e-4
 FINAL_SHARE = 0.1
-WARM_UP_STEPS = 100
+WARM_UP_STEPS = 50
 SCHEDULE_STEPS = 2_000
 BATCH = {"tiny": 8, "small": 8}
 
@@ -119,14 +119,17 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=20, help="steps between two states")
     parser.add_argument("--warmup-steps", type=int, default=200, help="steps before the first")
     args = parser.parse_args()
-    wanted = {k: v for k, v in vars(args).items() if k != "out"} | {"torch": torch.__version__}
+    wanted = {k: v for k, v in vars(args).items() if k != "out"}
+    wanted |= {"torch": torch.__version__, "peak_rate": PEAK_RATE, "seed": SEED}
     done = args.out / "done.json"
     if done.exists() and json.loads(done.read_text()) == wanted:
         print(f"{args.out}: complete already", file=sys.stderr)
         return
     args.out.mkdir(parents=True, exist_ok=True)
     run(args.out, args.preset, args.states, args.every, args.warmup_steps)
-    done.write_text(json.dumps(wanted))
+    partial = done.with_suffix(".partial")
+    partial.write_text(json.dumps(wanted))
+    partial.rename(done)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,11 @@ use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
 
+/// Makes a store in a folder and says what it holds.
+type Make = fn(&Path) -> Expected;
+
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, fn(&Path) -> Expected); 7] = [
+pub(crate) const STORES: &[(&str, Make)] = &[
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),

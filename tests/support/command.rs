@@ -32,7 +32,8 @@ impl TestFolder {
     /// With an empty store of small chunks.
     pub(crate) fn with_store() -> Self {
         let test = Self::empty();
-        test.ok(&["init", "--chunk-size", "4KiB"]);
+        // A budget under which small deltas chain.
+        test.ok(&["init", "--chunk-size", "4KiB", "--restore-budget", "8"]);
         test
     }
 

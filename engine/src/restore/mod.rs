@@ -69,10 +69,10 @@ impl Store {
                 for chunk in chunks {
                     self.0.catalog.settle(disk, chunk)?;
                 }
-                // A record that cannot be resolved was dropped: why, the first error knows.
-                look_up().map_err(|second| match first.code() {
-                    "input-depth" if catalog::may_be_elsewhere(&second) => first,
-                    _ => second,
+                // What was missing at first says more than what settling left.
+                look_up().map_err(|second| match catalog::may_be_elsewhere(&second) {
+                    true => first,
+                    false => second,
                 })
             }
             done => done,
