@@ -28,8 +28,8 @@ fn caught(name: &str, fault: Fault) {
         panic!("{name} was not caught in {} states", summary.states);
     };
     println!(
-        "broken | {name} | {} after {} states | {}",
-        violation.invariant, summary.states, violation.what
+        "broken | {name} | {} after {} states in {} runs | {}",
+        violation.invariant, summary.states, summary.runs, violation.what
     );
 }
 
