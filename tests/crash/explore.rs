@@ -139,7 +139,7 @@ impl Tally {
         // Now and then everything is loaded, whatever was loaded before.
         let loaded = Some(loaded).filter(|_| !crashed.digest.is_multiple_of(LOAD_ALL_EVERY));
         check(
-            BrokenDisk::new(machine.process(), self.plan.fault),
+            BrokenDisk::over(machine.process(), self.plan.fault),
             expect,
             loaded,
         )

@@ -95,6 +95,9 @@ impl Scene {
             };
             let after = self.then(ops, faults);
             after.survives_cuts();
+            // What is killed last is the removal of the intent; that waits for the next writer.
+            let mut left = after.state.files("txn").into_keys();
+            assert!(!left.any(|path| path.ends_with(".tmp")), "step {step}");
             let later = after.then(&[Op::Save(save("main", 50))], Faults::default());
             nothing_is_left_behind(&later.state).unwrap();
         }
