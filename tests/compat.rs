@@ -70,7 +70,7 @@ fn restore(checkpoint: &Checkpoint) -> Result<ExpectedCheckpoint, Error> {
 #[test]
 fn every_good_store_restores_to_what_is_expected_of_it() {
     let stores = golden::stores("good");
-    assert!(stores.len() >= 6);
+    assert!(stores.len() >= 7);
     for root in &stores {
         let expected: Expected = golden::expected(root);
         for mode in MODES {
@@ -121,7 +121,10 @@ fn every_bad_store_is_refused_for_its_one_reason() {
     let stores = golden::stores("must-reject");
     assert!(stores.len() >= 100);
     let mut wrong = Vec::new();
-    for (root, mode) in stores.iter().flat_map(|root| MODES.map(|mode| (root, mode))) {
+    for (root, mode) in stores
+        .iter()
+        .flat_map(|root| MODES.map(|mode| (root, mode)))
+    {
         let expected: ExpectedReject = golden::expected(root);
         let refusal = refused(root, &expected, mode);
         let found = refusal
@@ -148,7 +151,9 @@ fn the_stores_that_are_bent_are_sound_before() {
 fn the_good_stores_use_every_code_of_every_registry() {
     let mut seen: BTreeMap<&str, BTreeSet<u8>> = BTreeMap::new();
     let mut deepest = 0;
-    for root in golden::stores("good") {
+    let stores = golden::stores("good").into_iter();
+    // What a power cut left has packs that cannot be read.
+    for root in stores.filter(|root| name_of(root) != "power-cut") {
         for (pack, entries) in packs::records(&root) {
             let file = root.join(format!("packs/{:02x}/{pack}.pack", pack.0[0]));
             let file = std::fs::read(file).unwrap();

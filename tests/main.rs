@@ -15,7 +15,9 @@ mod corruption; // damage of every kind: an error of the right kind or the right
 mod crash; // a power cut at any moment loses nothing that was acknowledged
 mod disk; // every disk keeps the one contract
 mod errors; // the sentences of the main errors, word for word
+mod layers; // what each part must not know, read from the sources
 mod make_golden; // makes golden stores, only when asked
 mod properties; // any state, history and options: generated, shrunk when they fail
 mod regression; // one test for each fault that was found, its story on top
 mod roundtrip; // whatever is saved comes back, bit for bit
+mod spec; // format-spec.md says what the code does

@@ -7,10 +7,10 @@ use milepost_engine::codec::{self, Layout, Method, Workspace};
 use milepost_engine::dtype::Lane;
 use milepost_engine::format::body::Body;
 use milepost_engine::format::placement::Durability;
-use milepost_engine::{Dtype, Full, Level, SaveOptions};
+use milepost_engine::{Dtype, Full, Level, PackId, SaveOptions};
 
 use crate::make_golden::planted::{
-    no_pack, placement, plant_format, plant_manifest, plant_records, record, single_chunk,
+    no_pack, placement, plant, plant_format, plant_manifest, plant_records, record, single_chunk,
 };
 use crate::make_golden::state::{State, low, noise, noise_bytes, stepped, weights};
 use crate::make_golden::{create, nothing};
@@ -18,12 +18,13 @@ use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
 
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, fn(&Path) -> Expected); 6] = [
+pub(crate) const STORES: [(&str, fn(&Path) -> Expected); 7] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),
     ("forks-and-tags", forks_and_tags),
     ("two-packs", two_packs),
+    ("power-cut", power_cut),
     ("many-chunks", many_chunks),
 ];
 
@@ -259,25 +260,10 @@ fn two_packs(root: &Path) -> Expected {
     let [w, y, z, x] = raws.as_slice() else {
         unreachable!()
     };
-    let alone = |raw: &[u8]| {
-        let codes = Codes {
-            streams: vec![(0, raw.to_vec())],
-            ..Codes::zeros(64)
-        };
-        record(raw, codes.bytes(), 0, &[])
-    };
-    let on = |raw: &[u8], base: &[u8], depth: u8| {
-        let xor = raw.iter().zip(base).map(|(a, b)| a ^ b).collect();
-        let codes = Codes {
-            streams: vec![(0, xor)],
-            ..Codes::same_as_input(64)
-        };
-        record(raw, codes.bytes(), depth, &[base])
-    };
     // x needs y, less deep: at depth 0 in `shallow`, at depth 2 in `deep`.
     let first = plant_records(root, &[on(x, y, 1)]);
     let deep = plant_records(root, &[alone(w), on(z, w, 1), on(y, z, 2)]);
-    let _shallow = plant_records(root, &[alone(y)]);
+    let shallow = plant_records(root, &[alone(y)]);
     let again = plant_records(root, &[alone(x), on(w, x, 3)]);
     let checkpoints = [
         (
@@ -291,6 +277,11 @@ fn two_packs(root: &Path) -> Expected {
             Durability::Durable,
         ),
         ("hinted-pack-missing", vec![no_pack()], Durability::Durable),
+        (
+            "delta-from-another-pack",
+            vec![first, deep, shallow],
+            Durability::Durable,
+        ),
         ("no-hints", vec![], Durability::Durable),
         ("relaxed", vec![no_pack(), first], Durability::Relaxed),
     ];
@@ -315,6 +306,64 @@ fn two_packs(root: &Path) -> Expected {
     }
     expected.checkpoints.sort_by(|a, b| a.run.cmp(&b.run));
     expected
+}
+
+/// What power cuts left of relaxed saves lies beside what a checkpoint needs: a pack with a whole
+/// index and a damaged record, a pack whose record lacks its input, half a pack, no pack at all.
+fn power_cut(root: &Path) -> Expected {
+    plant_format(root);
+    let (x, y, lost) = (
+        noise_bytes(70, 64),
+        noise_bytes(71, 64),
+        noise_bytes(72, 64),
+    );
+    let damaged = plant_records(root, &[alone(&x)]);
+    let path = format!("packs/{:02x}/{}.pack", damaged.pack.0[0], damaged.pack);
+    let mut file = std::fs::read(root.join(&path)).unwrap();
+    file[60] ^= 1;
+    plant(root, &path, &file);
+    plant_records(root, &[on(&x, &lost, 1), alone(&noise_bytes(73, 16))]);
+    plant_records(root, &[on(&x, &y, 2), alone(&y)]);
+    for (folder, file) in [(0, &file[..100]), (1, b"")] {
+        plant(
+            root,
+            &format!("packs/{folder:02x}/{}.pack", PackId([folder; 32])),
+            file,
+        );
+    }
+    let mut state = State::default();
+    state.tensor("x", Dtype::U8, &[64], x.clone());
+    let body = Body {
+        tensors: vec![single_chunk("x", Dtype::U8, &x)],
+        ..Body::default()
+    };
+    let hints = vec![no_pack()];
+    let id = plant_manifest(root, body, placement("main", 1, Durability::Durable), hints);
+    let mut expected = nothing();
+    expected
+        .checkpoints
+        .push(state.expected(("main", 1, 0), id, None));
+    expected
+}
+
+/// A record of raw bytes that needs nothing.
+fn alone(raw: &[u8]) -> Record {
+    let len = u32::try_from(raw.len()).unwrap();
+    let codes = Codes {
+        streams: vec![(0, raw.to_vec())],
+        ..Codes::zeros(len)
+    };
+    record(raw, codes.bytes(), 0, &[])
+}
+
+/// A record of 64 raw bytes, by exclusive or with a base.
+fn on(raw: &[u8], base: &[u8], depth: u8) -> Record {
+    let xor = raw.iter().zip(base).map(|(a, b)| a ^ b).collect();
+    let codes = Codes {
+        streams: vec![(0, xor)],
+        ..Codes::same_as_input(64)
+    };
+    record(raw, codes.bytes(), depth, &[base])
 }
 
 /// A tensor and a blob of many chunks with a short last one.

@@ -9,9 +9,12 @@ use super::{Case, frame, put, raw};
 pub(super) const CASES: &[Case] = &[
     case!("section-table-crc", "R17", "corrupt" / "section-table" at "checkpoint",
         "a bit of the section table is flipped", |b| b.bend_manifest = |f| f[44] ^= 1),
-    case!("section-count", "R13", "limit" / "count" at "checkpoint",
-        "a manifest says that it has 65 sections", |b| b.bend_manifest = |f| f[32] = 65),
-    case!("section-count-short", "R14", "corrupt" / "count" at "checkpoint",
+    case!("section-count", "R17", "corrupt" / "section-table" at "checkpoint",
+    "a manifest has 65 sections", |b| b.bend_sections = |s| {
+        let more = (0..65 - 3).map(|i| raw(section::IGNORABLE | 100 + i, Vec::new()));
+        s.extend(more);
+    }),
+    case!("section-count-short", "R17", "corrupt" / "section-table" at "checkpoint",
         "a manifest says that it has 64 sections and is too short for them",
         |b| b.bend_manifest = |f| f[32] = 64),
     case!("section-order", "R18", "corrupt" / "section-order" at "checkpoint",
