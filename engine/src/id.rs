@@ -26,7 +26,16 @@ macro_rules! id_type {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // Names of files are made of this: a digit at a time would show in listings.
+                const DIGITS: [char; 16] = [
+                    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+                ];
+                let mut text = String::with_capacity(2 * Self::LEN);
+                for byte in self.0 {
+                    text.push(DIGITS[usize::from(byte >> 4)]);
+                    text.push(DIGITS[usize::from(byte & 15)]);
+                }
+                f.write_str(&text)
             }
         }
 

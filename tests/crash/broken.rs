@@ -6,10 +6,10 @@ use crate::support::broken_disk::{Fault, Part};
 /// States within which a broken protocol must be caught.
 const STATES_MAX: u64 = 30_000;
 
-fn explored(fault: Fault, ways_max: u64) -> Summary {
+fn explored(fault: Fault, states: u64, ways_max: u64) -> Summary {
     explore(Plan {
         seed: 1,
-        states: STATES_MAX,
+        states,
         fault,
         stop_at_first: true,
         ways_max,
@@ -23,13 +23,13 @@ fn caught(name: &str, fault: Fault) {
         Fault::LocksDoNotExclude => 0,
         _ => WAYS_MAX,
     };
-    let summary = explored(fault, ways_max);
+    let summary = explored(fault, STATES_MAX, ways_max);
     let Some((violation, _)) = summary.violations.first() else {
         panic!("{name} was not caught in {} states", summary.states);
     };
     println!(
-        "broken | {name} | {} after {} states | {}",
-        violation.invariant, summary.states, violation.what
+        "broken | {name} | {} after {} states in {} runs | {}",
+        violation.invariant, summary.states, summary.runs, violation.what
     );
 }
 
@@ -46,7 +46,7 @@ macro_rules! broken {
 /// have its name before it is synced, if only it is synced before the manifest that needs it.
 #[test]
 fn packs_may_be_named_before_they_are_synced() {
-    let summary = explored(Fault::NameBeforeSync(Part::Pack), WAYS_MAX);
+    let summary = explored(Fault::NameBeforeSync(Part::Pack), STATES_MAX / 4, WAYS_MAX);
     assert!(summary.violations.is_empty(), "{summary}");
 }
 

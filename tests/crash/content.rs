@@ -30,7 +30,7 @@ pub(crate) fn content(run: &str, step: u64) -> Rc<Content> {
 }
 
 /// Copies, forks and saves without a change hold what another step holds.
-fn origin<'r>(run: &'r str, step: u64) -> (&'r str, u64) {
+fn origin(run: &str, step: u64) -> (&str, u64) {
     match (run, step) {
         ("main", 3) => ("main", 2),
         ("copy", step) => ("main", step),

@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::check::{Violation, check};
+use super::check::{Loaded, Violation, check};
 use super::expect::Expect;
 use super::recover;
 use super::workload::{Driver, script};
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::rng::{Rng, mix};
-use crate::support::sim_disk::{Faults, Machine, Moment, State};
+use crate::support::sim_disk::{Crashed, Faults, Machine, Moment};
 
 /// Ways that one moment is crashed at most.
 pub(crate) const WAYS_MAX: u64 = 8;
@@ -20,6 +20,8 @@ pub(crate) const WAYS_MAX: u64 = 8;
 const NESTED_PERCENT: u64 = 2;
 /// Operations of a save that another may come in between.
 const INTERRUPTIONS: u64 = 60;
+/// One image in so many is loaded whole, even if each of its checkpoints was met before.
+const LOAD_ALL_EVERY: u64 = 16;
 /// Workloads with other interruptions and faults that are tried when states run out.
 const RUNS_MAX: u64 = 100_000;
 
@@ -44,6 +46,7 @@ pub(crate) struct Tally {
     nested: AtomicU64,
     torn: AtomicU64,
     seen: Mutex<HashSet<u64>>,
+    loaded: Mutex<HashSet<u64>>,
     violations: Mutex<Vec<(Violation, String)>>,
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Summary {
     pub(crate) distinct: u64,
     pub(crate) nested: u64,
     pub(crate) torn: u64,
+    /// Times that the workload was run.
+    pub(crate) runs: u64,
     pub(crate) took: Duration,
     pub(crate) violations: Vec<(Violation, String)>,
 }
@@ -100,6 +105,7 @@ impl Tally {
             nested: AtomicU64::new(0),
             torn: AtomicU64::new(0),
             seen: Mutex::default(),
+            loaded: Mutex::default(),
             violations: Mutex::default(),
         }
     }
@@ -117,6 +123,26 @@ impl Tally {
         self.nested.fetch_add(u64::from(nested), Ordering::Relaxed);
         self.torn.fetch_add(u64::from(torn), Ordering::Relaxed);
         self.seen.lock().unwrap().insert(digest)
+    }
+
+    /// Boots a machine on an image and looks at the store there.
+    pub(super) fn check_crashed(
+        &self,
+        crashed: &Crashed,
+        expect: &Expect,
+    ) -> Result<(), Violation> {
+        let machine = Machine::boot(crashed.state.clone(), 1);
+        let loaded = Loaded {
+            state: &crashed.state,
+            before: &self.loaded,
+        };
+        // Now and then everything is loaded, whatever was loaded before.
+        let loaded = Some(loaded).filter(|_| !crashed.digest.is_multiple_of(LOAD_ALL_EVERY));
+        check(
+            BrokenDisk::over(machine.process(), self.plan.fault),
+            expect,
+            loaded,
+        )
     }
 
     fn report(&self, violation: Violation, place: [u64; 3]) {
@@ -162,6 +188,7 @@ pub(crate) fn explore(plan: Plan) -> Summary {
         distinct: tally.seen.into_inner().unwrap().len() as u64,
         nested: tally.nested.into_inner(),
         torn: tally.torn.into_inner(),
+        runs: next.into_inner(),
         took: start.elapsed(),
         violations: tally.violations.into_inner().unwrap(),
     }
@@ -225,7 +252,7 @@ fn explore_run(tally: &Tally, length: &Length, run: u64) {
     }
     let expected = lossy.after_each(&driver.events());
     for (index, moment) in (0u64..).zip(&moments) {
-        if tally.is_over() {
+        if tally.is_over() || plan.ways_max == 0 {
             return;
         }
         if plan.only.is_none_or(|[_, only, _]| only == index) {
@@ -256,7 +283,7 @@ fn explore_moment(tally: &Tally, moment: &Moment, expect: &Expect, [run, index]:
             if !tally.count(digest, crashed.torn, false) && plan.only.is_none() {
                 continue;
             }
-            check_state(&crashed.state, &after, plan.fault).and_then(|()| {
+            tally.check_crashed(&crashed, &after).and_then(|()| {
                 if rng.percent(NESTED_PERCENT) {
                     return recover::recover(tally, crashed.state, &after, &mut rng, 1);
                 }
@@ -270,10 +297,4 @@ fn explore_moment(tally: &Tally, moment: &Moment, expect: &Expect, [run, index]:
             }
         }
     }
-}
-
-/// Boots a machine on an image and looks at the store there.
-pub(super) fn check_state(state: &State, expect: &Expect, fault: Fault) -> Result<(), Violation> {
-    let machine = Machine::boot(state.clone(), 1);
-    check(BrokenDisk::new(machine.process(), fault), expect)
 }

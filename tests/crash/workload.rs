@@ -270,9 +270,15 @@ impl Driver {
     fn attempt(&self, op: &Op) -> Result<Option<SaveReport>> {
         match op {
             Op::Init => {
-                // Who was killed in the middle of it may have made the store all the same.
-                let made = Store::create_on(self.disk(Writer::First), settings(), options());
-                made.map(|_| None).or_else(accept_existing)
+                // Who was killed in the middle of it may have made the store all the same: then
+                // it is just used.
+                match self.store(Writer::First) {
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        let disk = self.disk(Writer::First);
+                        Store::create_on(disk, settings(), options()).map(|_| None)
+                    }
+                    found => found.map(|_| None),
+                }
             }
             Op::InitAgain => {
                 let made = Store::create_on(self.disk(Writer::First), settings(), options());
@@ -325,7 +331,7 @@ impl Driver {
         let process = session
             .process
             .get_or_insert_with(|| self.machine.process());
-        BrokenDisk::new(Arc::clone(process), self.fault)
+        BrokenDisk::over(Arc::clone(process), self.fault)
     }
 
     /// The first writer's handle.

@@ -77,12 +77,15 @@ pub(crate) enum Fault {
     LocksDoNotExclude,
 }
 
+/// A file, the name that it is to get, and its bytes.
+type Waiting = (Box<dyn NewFile>, StorePath, Arc<Vec<u8>>);
+
 #[derive(Debug)]
 struct Shared {
     disk: Arc<SimDisk>,
     fault: Fault,
     /// Packs that wait for their names.
-    waiting: Mutex<Vec<(Box<dyn NewFile>, StorePath, Arc<Vec<u8>>)>>,
+    waiting: Mutex<Vec<Waiting>>,
     late: Mutex<Option<StorePath>>,
 }
 
@@ -91,7 +94,7 @@ struct Shared {
 pub(crate) struct BrokenDisk(Arc<Shared>);
 
 impl BrokenDisk {
-    pub(crate) fn new(disk: Arc<SimDisk>, fault: Fault) -> Arc<dyn Disk> {
+    pub(crate) fn over(disk: Arc<SimDisk>, fault: Fault) -> Arc<dyn Disk> {
         if fault == Fault::None {
             return disk;
         }

@@ -14,13 +14,15 @@ pub(crate) enum Oddity {
     Fifo,
 }
 
+type Plant = dyn Fn(Oddity, &StorePath);
+
 /// A disk under test.
 pub(crate) struct Subject {
     pub(crate) disk: Arc<dyn Disk>,
     /// The same storage, as another process sees it.
     pub(crate) other: Arc<dyn Disk>,
     /// Puts something odd at a path.
-    pub(crate) plant: Box<dyn Fn(Oddity, &StorePath)>,
+    pub(crate) plant: Box<Plant>,
 }
 
 type Clause = (&'static str, fn(&Subject));

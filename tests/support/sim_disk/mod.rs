@@ -24,7 +24,7 @@ use crate::support::rng::Rng;
 use lock::Locks;
 use open_file::{SimNewFile, SimView};
 use state::Node;
-pub(crate) use state::State;
+pub(crate) use state::{Crashed, State};
 
 /// What is to go wrong, and when; operations and syncs are counted from 0 over all processes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -220,6 +220,14 @@ impl State {
         torn
     }
 
+    /// A hash of what the device has of a file; only after a crash, when nothing is dirty.
+    pub(crate) fn digest_of(&self, path: &str) -> Option<u64> {
+        match self.find(path)? {
+            Node::File(id) => Some(self.inodes[id].digest()),
+            _ => None,
+        }
+    }
+
     /// The files below a folder and hashes of what readers see of them.
     pub(crate) fn files(&self, folder: &str) -> BTreeMap<String, u64> {
         let mut files = BTreeMap::new();
