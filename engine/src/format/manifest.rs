@@ -127,7 +127,10 @@ impl Manifest {
         let statistics = raw(section::STATISTICS)?
             .map(|b| placement::decode_statistics(&b))
             .transpose()?;
-        if statistics.as_ref().is_some_and(|s| s.len() != body.tensors.len()) {
+        if statistics
+            .as_ref()
+            .is_some_and(|s| s.len() != body.tensors.len())
+        {
             return Err(Error::corrupt(
                 "statistics",
                 "a manifest's statistics are not one for each tensor",

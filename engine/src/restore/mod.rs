@@ -294,11 +294,11 @@ impl Checkpoint {
         store
             .catalog
             .load_hinted(&*store.disk, &self.manifest.packs)?;
-        let recipe = self.store.with_every_pack(
-            &self.manifest.packs,
-            std::iter::once(chunk),
-            || self.store.recipe(chunk),
-        )?;
+        let recipe =
+            self.store
+                .with_every_pack(&self.manifest.packs, std::iter::once(chunk), || {
+                    self.store.recipe(chunk)
+                })?;
         let [step] = recipe.steps.as_slice() else {
             return Ok(None);
         };

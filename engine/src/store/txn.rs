@@ -73,7 +73,11 @@ fn make_missing_folders(disk: &dyn Disk) -> Result<()> {
             made = true;
         }
     }
-    if made { disk.sync(&path::root()) } else { Ok(()) }
+    if made {
+        disk.sync(&path::root())
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits for a lock; the kernel frees it when its holder ends, however it ends.
