@@ -28,7 +28,10 @@ fn parse() -> Result<Args, String> {
     };
     let mut words = std::env::args().skip(1);
     let number = |words: &mut dyn Iterator<Item = String>| {
-        words.next().and_then(|n| n.parse().ok()).ok_or("a number is missing")
+        words
+            .next()
+            .and_then(|n| n.parse().ok())
+            .ok_or("a number is missing")
     };
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -50,6 +53,10 @@ fn parse() -> Result<Args, String> {
 }
 
 /// Asks the kernel to forget every file of the store.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the benchmark handles the store's files itself"
+)]
 fn drop_from_cache(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -71,7 +78,10 @@ fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn st
         if args.cold {
             drop_from_cache(&args.store)?;
         }
-        let options = StoreOptions { threads: args.threads, ..StoreOptions::default() };
+        let options = StoreOptions {
+            threads: args.threads,
+            ..StoreOptions::default()
+        };
         let started = Instant::now();
         let checkpoint = Store::open(&args.store, options)?.checkpoint(revision)?;
         let (_, plan) = checkpoint.plan(&Selection::all())?;

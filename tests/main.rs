@@ -3,7 +3,6 @@
     clippy::unwrap_used,
     reason = "a test that meets what it does not expect ends there"
 )]
-
 #![cfg(test)]
 
 mod support; // states that look like training, stores on temporary folders, simulated disks

@@ -39,9 +39,17 @@ pub(crate) fn candidates(lane: Lane, with_base: bool) -> Vec<Method> {
         (true, true) => &[Transform::FloatSubtract, Transform::RotatedXor],
         (false, true) => &[Transform::IntSubtract, Transform::Xor],
     };
-    let planes = transforms.iter().map(|t| Method { transform: *t, layout: Layout::Planes });
-    let subtracted = transforms.first().filter(|_| with_base && lane.float && lane.width > 1);
-    let leading = subtracted.map(|t| Method { transform: *t, layout: Layout::Leading });
+    let planes = transforms.iter().map(|t| Method {
+        transform: *t,
+        layout: Layout::Planes,
+    });
+    let subtracted = transforms
+        .first()
+        .filter(|_| with_base && lane.float && lane.width > 1);
+    let leading = subtracted.map(|t| Method {
+        transform: *t,
+        layout: Layout::Leading,
+    });
     planes.chain(leading).collect()
 }
 
@@ -49,7 +57,10 @@ pub(crate) fn candidates(lane: Lane, with_base: bool) -> Vec<Method> {
 pub(crate) fn best_method(lane: Lane, raw: &[u8], base: Option<&[u8]>) -> (Method, f32) {
     let raw = histogram::sample_lanes(lane.width, raw);
     let base = base.map(|b| histogram::sample_lanes(lane.width, b));
-    let none = Method { transform: Transform::Identity, layout: Layout::Planes };
+    let none = Method {
+        transform: Transform::Identity,
+        layout: Layout::Planes,
+    };
     let mut best = (none, f32::INFINITY);
     for method in candidates(lane, base.is_some()) {
         let base = base.as_deref().unwrap_or_default();
@@ -78,7 +89,7 @@ fn stream_bits(histogram: &Histogram) -> f32 {
     if histogram.peak() > RUNS_PEAK {
         return (entropy * 1.25).min(1.0);
     }
-    (entropy * 1.004 + 0.01).max(1.0).min(8.0)
+    (entropy * 1.004 + 0.01).clamp(1.0, 8.0)
 }
 
 /// Bits per lane of the leading-bits layout.
@@ -90,7 +101,10 @@ fn leading_bits(width: usize, transform: Transform, raw: &[u8], base: &[u8]) -> 
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a sample's bytes are far below 2^24")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sample's bytes are far below 2^24"
+)]
 fn leading_bits_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> f32 {
     let words = histogram::residuals_of::<W>(transform, raw, base);
     let shifts = Shifts::learn(&words, base);
@@ -112,7 +126,10 @@ pub(crate) fn plane_plans(
     let raw = histogram::sample_lanes(lane.width, raw);
     let base = histogram::sample_lanes(lane.width, base);
     let histograms = histogram::planes_of(lane.width, transform, &raw, &base);
-    histograms.iter().map(|h| stream_plan(h, lane.float, level)).collect()
+    histograms
+        .iter()
+        .map(|h| stream_plan(h, lane.float, level))
+        .collect()
 }
 
 /// How to code the stream of leading bytes.
@@ -140,11 +157,16 @@ fn stream_plan(histogram: &Histogram, float: bool, level: Level) -> StreamPlan {
 mod tests {
     use super::*;
 
-    const F32: Lane = Lane { width: 4, float: true };
+    const F32: Lane = Lane {
+        width: 4,
+        float: true,
+    };
 
     fn floats(scale: f32, shift: f32) -> Vec<u8> {
         let value = |i: u16| (f32::from(i) * 0.37).sin() * scale + shift;
-        (0..20_000u16).flat_map(|i| value(i).to_le_bytes()).collect()
+        (0..20_000u16)
+            .flat_map(|i| value(i).to_le_bytes())
+            .collect()
     }
 
     #[test]
@@ -166,14 +188,21 @@ mod tests {
             (b + step(i)).to_le_bytes()
         });
         let moved: Vec<u8> = moved.collect();
-        assert_eq!(best_method(F32, &moved, Some(&base)).0.layout, Layout::Leading);
+        assert_eq!(
+            best_method(F32, &moved, Some(&base)).0.layout,
+            Layout::Leading
+        );
     }
 
     #[test]
     fn noise_is_planned_raw_and_sparse_as_runs() {
         let raw = floats(1.0, 0.0);
         let plans = plane_plans(F32, Transform::Rotate, &raw, &[], Level::Fast);
-        assert_eq!(plans.first(), Some(&StreamPlan::Raw), "the low mantissa byte is noise");
+        assert_eq!(
+            plans.first(),
+            Some(&StreamPlan::Raw),
+            "the low mantissa byte is noise"
+        );
         let mut changed = raw.clone();
         changed[400] ^= 1;
         let plans = plane_plans(F32, Transform::FloatSubtract, &changed, &raw, Level::Fast);

@@ -174,7 +174,10 @@ fn decoder() -> Result<DCtx<'static>> {
 
 /// Fills `out` with the repeated pattern.
 pub(crate) fn fill_constant(pattern: &[u8], out: &mut [u8]) -> Result<()> {
-    if pattern.is_empty() || pattern.len() > PATTERN_LEN_MAX || out.len() % pattern.len() != 0 {
+    if pattern.is_empty()
+        || pattern.len() > PATTERN_LEN_MAX
+        || !out.len().is_multiple_of(pattern.len())
+    {
         return Err(Error::corrupt(
             "constant-pattern",
             "a constant stream's pattern has a bad length",

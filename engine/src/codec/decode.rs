@@ -102,7 +102,7 @@ impl<'a> DecodePlan<'a> {
             ),
             (
                 "lanes do not fill the chunk",
-                width != 0 && out_len % width == 0,
+                width != 0 && out_len.is_multiple_of(width),
             ),
             (
                 "the number of inputs is wrong",
@@ -213,11 +213,16 @@ fn decode_leading<W: Word>(
         return Err(stream_count(3, head.streams.len()));
     };
     if low.coder != Coder::Raw.code() || escapes.coder != Coder::Raw.code() {
-        return Err(Error::corrupt("leading-coder", "low bits and escapes must be stored raw"));
+        return Err(Error::corrupt(
+            "leading-coder",
+            "low bits and escapes must be stored raw",
+        ));
     }
     let shifts = Shifts::from_params(head.params, W::BYTES)?;
     let (lanes, low) = (out.len() / W::BYTES, stored(record, low));
-    let Workspace { planes, contexts, .. } = workspace;
+    let Workspace {
+        planes, contexts, ..
+    } = workspace;
     planes.resize(lanes + low.len() + leading::look_ahead(), 0);
     let (symbols, padded) = planes.split_at_mut(lanes);
     decode_stream(record, leading, symbols, contexts)?;

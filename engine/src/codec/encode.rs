@@ -80,8 +80,14 @@ pub fn encode_alone(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let plain = Method { transform: Transform::Identity, layout: Layout::Planes };
-    let method = choose::candidates(lane, false).first().copied().unwrap_or(plain);
+    let plain = Method {
+        transform: Transform::Identity,
+        layout: Layout::Planes,
+    };
+    let method = choose::candidates(lane, false)
+        .first()
+        .copied()
+        .unwrap_or(plain);
     encode(raw, None, lane, method, level, workspace, out)
 }
 
@@ -144,9 +150,17 @@ fn encode_by(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let base = if method.transform.needs_base() { base } else { &[] };
+    let base = if method.transform.needs_base() {
+        base
+    } else {
+        &[]
+    };
     // Leading bits need a base to learn their shifts by.
-    let layout = if base.is_empty() { Layout::Planes } else { method.layout };
+    let layout = if base.is_empty() {
+        Layout::Planes
+    } else {
+        method.layout
+    };
     match (layout, lane.width) {
         (Layout::Leading, 2) => {
             encode_leading::<u16>(raw, base, lane, method.transform, level, workspace, out)
@@ -263,7 +277,12 @@ fn encode_planes(
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let plans = choose::plane_plans(lane, transform, raw, base, level);
-    let Workspace { planes, streams, contexts, .. } = workspace;
+    let Workspace {
+        planes,
+        streams,
+        contexts,
+        ..
+    } = workspace;
     planes.resize(raw.len(), 0);
     match lane.width {
         1 => planes::split::<u8>(transform, raw, base, planes),
@@ -321,7 +340,13 @@ fn encode_leading<W: Word>(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let Workspace { words, leading: split, streams, contexts, .. } = workspace;
+    let Workspace {
+        words,
+        leading: split,
+        streams,
+        contexts,
+        ..
+    } = workspace;
     words.resize(raw.len().div_ceil(8), 0);
     let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
     residual::residuals(transform, raw, base, words);
@@ -332,15 +357,37 @@ fn encode_leading<W: Word>(
     let plan = choose::leading_plan(&split.leading, level);
     let at_most = count * WORTH_CODING_PERCENT / 100;
     let coded = code_plane(plan, level, &split.leading, at_most, contexts, streams)?;
-    let (coder, stored) =
-        if coded { (Coder::Zstd, &*streams) } else { (Coder::Raw, &split.leading) };
+    let (coder, stored) = if coded {
+        (Coder::Zstd, &*streams)
+    } else {
+        (Coder::Raw, &split.leading)
+    };
     let params = shifts.to_params();
-    let head = RecordHead { params: &params, ..head_of(raw, lane, transform, Layout::Leading) };
-    let stored = [(coder, stored), (Coder::Raw, &split.low), (Coder::Raw, &split.escapes)];
-    encode_head(out, &head, stored.iter().map(|(coder, bytes)| (coder.code(), bytes.len())))?;
-    stored.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
+    let head = RecordHead {
+        params: &params,
+        ..head_of(raw, lane, transform, Layout::Leading)
+    };
+    let stored = [
+        (coder, stored),
+        (Coder::Raw, &split.low),
+        (Coder::Raw, &split.escapes),
+    ];
+    encode_head(
+        out,
+        &head,
+        stored
+            .iter()
+            .map(|(coder, bytes)| (coder.code(), bytes.len())),
+    )?;
+    stored
+        .iter()
+        .for_each(|(_, bytes)| out.extend_from_slice(bytes));
     let zstd_len = if coded { count } else { 0 };
-    Ok(Encoding { uses_base: true, zstd_len, layout: Layout::Leading })
+    Ok(Encoding {
+        uses_base: true,
+        zstd_len,
+        layout: Layout::Leading,
+    })
 }
 
 /// Appends the plane's zstd frame if the plan and the result say so.
@@ -381,15 +428,13 @@ mod tests {
     use crate::codec::{borrow_raw, decode};
 
     fn planes(transform: Transform) -> Method {
-        Method { transform, layout: Layout::Planes }
+        Method {
+            transform,
+            layout: Layout::Planes,
+        }
     }
 
-    fn check(
-        raw: &[u8],
-        base: Option<&[u8]>,
-        lane: Lane,
-        method: Method,
-    ) -> (Encoding, usize) {
+    fn check(raw: &[u8], base: Option<&[u8]>, lane: Lane, method: Method) -> (Encoding, usize) {
         let mut workspace = Workspace::default();
         let mut shortest = (
             Encoding {
@@ -401,16 +446,8 @@ mod tests {
         );
         for level in Level::ALL {
             let mut record = vec![0xaa; 3];
-            let encoding = encode(
-                raw,
-                base,
-                lane,
-                method,
-                level,
-                &mut workspace,
-                &mut record,
-            )
-            .unwrap();
+            let encoding =
+                encode(raw, base, lane, method, level, &mut workspace, &mut record).unwrap();
             let record = &record[3..];
             assert!(record.len() <= max_encoded_len(raw.len()));
             let inputs: Vec<&[u8]> = base.filter(|_| encoding.uses_base).into_iter().collect();
@@ -444,9 +481,25 @@ mod tests {
                     for transform in Transform::ALL {
                         let base = transform.needs_base().then_some(&base[..]);
                         let lane = Lane { width, float };
-                        check(&raw, base, lane, Method { transform, layout: Layout::Planes });
+                        check(
+                            &raw,
+                            base,
+                            lane,
+                            Method {
+                                transform,
+                                layout: Layout::Planes,
+                            },
+                        );
                         if base.is_some() && width > 1 {
-                            check(&raw, base, lane, Method { transform, layout: Layout::Leading });
+                            check(
+                                &raw,
+                                base,
+                                lane,
+                                Method {
+                                    transform,
+                                    layout: Layout::Leading,
+                                },
+                            );
                         }
                     }
                 }

@@ -56,7 +56,10 @@ impl Histogram {
 /// Counts of bytes.
 impl FromIterator<u8> for Histogram {
     fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
-        let mut histogram = Self { counts: [0; 256], total: 0 };
+        let mut histogram = Self {
+            counts: [0; 256],
+            total: 0,
+        };
         for byte in bytes {
             if let Some(count) = histogram.counts.get_mut(usize::from(byte)) {
                 *count += 1;
@@ -102,7 +105,9 @@ pub(crate) fn residuals_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8
 }
 
 fn planes_of_words<W: Word>(words: &[W]) -> Vec<Histogram> {
-    (0..W::BYTES).map(|plane| words.iter().map(|word| word.byte(plane)).collect()).collect()
+    (0..W::BYTES)
+        .map(|plane| words.iter().map(|word| word.byte(plane)).collect())
+        .collect()
 }
 
 #[cfg(test)]

@@ -34,8 +34,15 @@ impl Shifts {
     /// Learns the shifts from residuals and their base.
     pub(crate) fn learn<W: Word>(words: &[W], base: &[u8]) -> Self {
         let mut totals = [(0u32, 0u32); 256];
-        let stride = if words.len() < LEARN_ALL_BELOW { 1 } else { LEARN_STRIDE };
-        let lanes = words.iter().zip(base.chunks_exact(W::BYTES)).step_by(stride);
+        let stride = if words.len() < LEARN_ALL_BELOW {
+            1
+        } else {
+            LEARN_STRIDE
+        };
+        let lanes = words
+            .iter()
+            .zip(base.chunks_exact(W::BYTES))
+            .step_by(stride);
         for (word, b) in lanes {
             let (count, length) = &mut totals[usize::from(W::load(b).key())];
             *count += 1;
@@ -44,8 +51,7 @@ impl Shifts {
         let mut shifts = [0; 256];
         let mut last = 0;
         for (shift, (count, length)) in shifts.iter_mut().zip(totals) {
-            if count > 0 {
-                let mean = (length + count / 2) / count;
+            if let Some(mean) = (length + count / 2).checked_div(count) {
                 let wanted = mean.saturating_sub(MEAN_BITS) as usize;
                 last = u8::try_from(wanted.min(Self::max(W::BYTES))).unwrap_or(0);
             }
@@ -78,16 +84,21 @@ impl Shifts {
         let bad = || Error::corrupt("leading-params", "a record's shifts break their rules");
         let mut shifts = [0; 256];
         let mut previous: Option<u8> = None;
-        if params.len() % 2 != 0 || params.first() != Some(&0) {
+        if !params.len().is_multiple_of(2) || params.first() != Some(&0) {
             return Err(bad());
         }
         for run in params.chunks_exact(2) {
-            let [key, shift] = *run else { return Err(bad()) };
+            let [key, shift] = *run else {
+                return Err(bad());
+            };
             if previous.is_some_and(|p| p >= key) || usize::from(shift) > Self::max(width) {
                 return Err(bad());
             }
             previous = Some(key);
-            shifts.get_mut(usize::from(key)..).unwrap_or_default().fill(shift);
+            shifts
+                .get_mut(usize::from(key)..)
+                .unwrap_or_default()
+                .fill(shift);
         }
         Ok(Self(shifts))
     }
@@ -117,7 +128,9 @@ pub(crate) fn split<W: Word>(words: &[W], base: &[u8], shifts: &Shifts, streams:
         let top = bits >> shift;
         if top >= u64::from(ESCAPE) {
             *leading = ESCAPE;
-            streams.escapes.extend_from_slice(bits.to_le_bytes().split_at(W::BYTES).0);
+            streams
+                .escapes
+                .extend_from_slice(bits.to_le_bytes().split_at(W::BYTES).0);
             continue;
         }
         *leading = top.to_le_bytes()[0];
@@ -156,14 +169,20 @@ pub(crate) fn merge<W: Word>(
     shifts: &Shifts,
     out: &mut [u8],
 ) -> Result<()> {
-    let mut unpacker = Unpacker { low: streams.low, bit: 0, escapes: streams.escapes };
+    let mut unpacker = Unpacker {
+        low: streams.low,
+        bit: 0,
+        escapes: streams.escapes,
+    };
     let mut words = [W::ZERO; BLOCK];
     let mut done = 0;
     for block in out.chunks_mut(BLOCK * W::BYTES) {
         let base_block = block_of(base, done * W::BYTES, block.len());
         let (words, _) = words.split_at_mut(block.len() / W::BYTES);
         let leading = block_of(streams.leading, done, words.len());
-        unpacker.fill(leading, base_block, shifts, words).ok_or_else(overrun)?;
+        unpacker
+            .fill(leading, base_block, shifts, words)
+            .ok_or_else(overrun)?;
         residual::lanes(transform, words, base_block, block);
         done += words.len();
     }
@@ -208,7 +227,10 @@ impl Unpacker<'_> {
 }
 
 fn overrun() -> Error {
-    Error::corrupt("leading-streams", "a record's low bits or escapes do not fit its leading bytes")
+    Error::corrupt(
+        "leading-streams",
+        "a record's low bits or escapes do not fit its leading bytes",
+    )
 }
 
 #[cfg(test)]
@@ -237,7 +259,10 @@ mod tests {
 
     fn noise(seed: u64) -> impl Iterator<Item = u64> {
         (0u64..).map(move |i| {
-            (i ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31).wrapping_mul(0xd6e8_feb8_6659_fd93)
+            (i ^ seed)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(31)
+                .wrapping_mul(0xd6e8_feb8_6659_fd93)
         })
     }
 
@@ -274,15 +299,30 @@ mod tests {
 
     #[test]
     fn hostile_params_and_streams_are_refused() {
-        for params in [&[][..], &[0], &[1, 3], &[0, 25], &[0, 1, 0, 2], &[0, 1, 5, 2, 4, 2]] {
+        for params in [
+            &[][..],
+            &[0],
+            &[1, 3],
+            &[0, 25],
+            &[0, 1, 0, 2],
+            &[0, 1, 5, 2, 4, 2],
+        ] {
             assert!(Shifts::from_params(params, 4).is_err(), "{params:?}");
         }
         let shifts = Shifts::from_params(&[0, 20], 4).unwrap();
         let base = [0; 8];
-        let view = |low_len, escapes| StreamsView { leading: &[3, ESCAPE], low: &[0; 11], low_len, escapes };
+        let view = |low_len, escapes| StreamsView {
+            leading: &[3, ESCAPE],
+            low: &[0; 11],
+            low_len,
+            escapes,
+        };
         let decode = |view| merge::<u32>(Transform::Xor, &view, &base, &shifts, &mut [0; 8]);
         assert!(decode(view(3, &[1, 2, 3, 4])).is_ok());
-        assert!(decode(view(4, &[1, 2, 3, 4])).is_err(), "low bits left over");
+        assert!(
+            decode(view(4, &[1, 2, 3, 4])).is_err(),
+            "low bits left over"
+        );
         assert!(decode(view(3, &[])).is_err(), "escape missing");
         assert!(decode(view(3, &[0; 8])).is_err(), "escape left over");
         assert!(decode(view(3, &[0; 5])).is_err(), "half an escape");

@@ -81,7 +81,7 @@ impl Transform {
         match self {
             Self::Identity => u,
             Self::Rotate => u.rotate_right_1(),
-            Self::FloatSubtract => u.unzigzag().add(b.to_order()).from_order(),
+            Self::FloatSubtract => u.unzigzag().add(b.to_order()).order_to_bits(),
             Self::IntSubtract => u.unzigzag().add(b),
             Self::Xor => u.xor(b),
             Self::RotatedXor => u.rotate_right_1().xor(b),

@@ -1,5 +1,10 @@
 //! One lane's bits as an unsigned integer, and the maps on it (format-spec.md section 10.3).
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "bytes and low bits are taken on purpose"
+)]
+
 /// An unsigned integer of a lane's width. Every map here is a bijection on its bits, so NaN
 /// payloads, -0.0 and subnormals are just bits.
 pub(crate) trait Word: bytemuck::Pod + Eq {
@@ -21,7 +26,7 @@ pub(crate) trait Word: bytemuck::Pod + Eq {
     fn sub(self, other: Self) -> Self;
     /// Sign-magnitude bits to an integer of the same order as the floats.
     fn to_order(self) -> Self;
-    fn from_order(self) -> Self;
+    fn order_to_bits(self) -> Self;
     /// Small differences of either sign to small integers.
     fn zigzag(self) -> Self;
     fn unzigzag(self) -> Self;
@@ -51,10 +56,6 @@ macro_rules! word {
                 bytes.copy_from_slice(&self.to_le_bytes());
             }
             #[inline(always)]
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "takes the low byte on purpose"
-            )]
             fn byte(self, index: usize) -> u8 {
                 (self >> (8 * index)) as u8
             }
@@ -88,7 +89,7 @@ macro_rules! word {
                 self ^ (negative | 1 << (Self::BITS - 1))
             }
             #[inline(always)]
-            fn from_order(self) -> Self {
+            fn order_to_bits(self) -> Self {
                 let negative = !(self.cast_signed() >> (Self::BITS - 1)).cast_unsigned();
                 self ^ (negative | 1 << (Self::BITS - 1))
             }
@@ -113,7 +114,6 @@ macro_rules! word {
                 u64::from(self)
             }
             #[inline(always)]
-            #[expect(clippy::cast_possible_truncation, reason = "takes the low bits on purpose")]
             fn from_u64(word: u64) -> Self {
                 word as Self
             }
@@ -134,7 +134,7 @@ mod tests {
     fn maps_are_bijections_on_all_16_bit_words() {
         let mut seen = vec![false; 1 << 16];
         for bits in 0..=u16::MAX {
-            assert_eq!(bits.to_order().from_order(), bits);
+            assert_eq!(bits.to_order().order_to_bits(), bits);
             assert_eq!(bits.zigzag().unzigzag(), bits);
             assert_eq!(bits.rotate_left_1().rotate_right_1(), bits);
             assert!(!std::mem::replace(

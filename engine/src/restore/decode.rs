@@ -86,10 +86,10 @@ impl Decoder {
     }
 
     fn pack(&mut self, disk: &dyn Disk, catalog: &Catalog, id: &PackId) -> Result<Arc<PackFile>> {
-        if let Some((held, pack)) = &self.last_pack {
-            if held == id {
-                return Ok(Arc::clone(pack));
-            }
+        if let Some((held, pack)) = &self.last_pack
+            && held == id
+        {
+            return Ok(Arc::clone(pack));
         }
         let pack = catalog.open_pack(disk, id)?;
         self.last_pack = Some((*id, Arc::clone(&pack)));

@@ -66,12 +66,9 @@ impl PackWriter {
         entry.cycle_len = entry.cycle_len.saturating_add(entry.stored_len);
         let end = self.at + u64::from(entry.stored_len);
         self.at = end.next_multiple_of(RECORD_ALIGN);
-        let padding = [0; RECORD_ALIGN as usize];
-        self.file.write(
-            padding
-                .split_at(usize::try_from(self.at - end).unwrap_or_default())
-                .0,
-        )?;
+        let padding = [0; 16];
+        let (zeros, _) = padding.split_at(usize::try_from(self.at - end).unwrap_or_default());
+        self.file.write(zeros)?;
         self.entries.push(entry);
         Ok(())
     }

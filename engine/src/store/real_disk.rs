@@ -134,7 +134,7 @@ fn is_local(root: &OwnedFd) -> bool {
         0x2fc1_2fc1, // zfs
         0x8584_58f6, // ramfs
     ];
-    fs::fstatfs(root).is_ok_and(|s| LOCAL.contains(&i64::from(s.f_type)))
+    fs::fstatfs(root).is_ok_and(|s| LOCAL.contains(&s.f_type))
 }
 
 impl Disk for RealDisk {
