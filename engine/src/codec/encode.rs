@@ -1,4 +1,4 @@
-//! Raw bytes to a record (format-spec.md section 10): estimates, then streams.
+//! Raw bytes to a record (format-spec.md section 10).
 
 use crate::codec::choose::{self, Method, StreamPlan};
 use crate::codec::coder::{Coder, Contexts, PATTERN_LEN_MAX, ZstdMode};
@@ -12,18 +12,9 @@ use crate::format::record::{RECORD_FIXED_LEN, RecordHead, encode_head};
 use crate::format::store_file::Level;
 
 /// Bytes that a stream takes in a record's head.
-const STREAM_HEAD_LEN: usize = 4;
+pub(super) const STREAM_HEAD_LEN: usize = 4;
 /// A coded stream must be at least this much shorter than raw, or decoding it is not worth it.
 const WORTH_CODING_PERCENT: usize = 99;
-
-/// What an encoding of a chunk will take, judged from a sample.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// The best method for it.
-    pub method: Method,
-    /// Bytes of the record, more or less.
-    pub stored_len: usize,
-}
 
 /// What an encoded record turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,33 +31,6 @@ pub struct Encoding {
 #[must_use]
 pub const fn max_encoded_len(raw_len: usize) -> usize {
     raw_len + RECORD_FIXED_LEN + STREAM_HEAD_LEN
-}
-
-/// What `raw` would take on its own.
-#[must_use]
-pub fn estimate_alone(raw: &[u8], lane: Lane) -> Estimate {
-    to_estimate(raw, lane, choose::best_method(lane, raw, None))
-}
-
-/// What `raw` would take against `base`, which is as long.
-#[must_use]
-pub fn estimate(raw: &[u8], base: &[u8], lane: Lane) -> Estimate {
-    to_estimate(raw, lane, choose::best_method(lane, raw, Some(base)))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "an estimate; chunks are far below 2^24 lanes and bits are not negative"
-)]
-fn to_estimate(raw: &[u8], lane: Lane, (method, bits): (Method, f32)) -> Estimate {
-    let head = RECORD_FIXED_LEN + lane.width * STREAM_HEAD_LEN;
-    let bytes = ((raw.len() / lane.width) as f32 * bits / 8.0) as usize;
-    Estimate {
-        method,
-        stored_len: head + bytes,
-    }
 }
 
 /// Appends a record of `raw` that needs no input.

@@ -7,6 +7,7 @@ mod choose;
 pub mod coder;
 mod decode;
 mod encode;
+mod estimate;
 mod histogram;
 mod leading;
 mod planes;
@@ -16,9 +17,8 @@ mod word;
 
 pub use choose::Method;
 pub use decode::{borrow_raw, decode};
-pub use encode::{
-    Encoding, Estimate, encode, encode_alone, estimate, estimate_alone, max_encoded_len,
-};
+pub use encode::{Encoding, encode, encode_alone, max_encoded_len};
+pub use estimate::{Estimate, estimate, estimate_alone};
 
 use std::cell::RefCell;
 
