@@ -18,7 +18,10 @@ use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
 
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, fn(&Path) -> Expected); 7] = [
+/// Makes a store in a folder and says what must come out of it.
+pub(crate) type Maker = fn(&Path) -> Expected;
+
+pub(crate) const STORES: [(&str, Maker); 7] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),

@@ -11,7 +11,7 @@ pub(super) const CASES: &[Case] = &[
         "a bit of the section table is flipped", |b| b.bend_manifest = |f| f[44] ^= 1),
     case!("section-count", "R17", "corrupt" / "section-table" at "checkpoint",
     "a manifest has 65 sections", |b| b.bend_sections = |s| {
-        let more = (0..65 - 3).map(|i| raw(section::IGNORABLE | 100 + i, Vec::new()));
+        let more = (0..65 - 3).map(|i| raw(section::IGNORABLE | (100 + i), Vec::new()));
         s.extend(more);
     }),
     case!("section-count-short", "R17", "corrupt" / "section-table" at "checkpoint",
