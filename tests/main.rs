@@ -1,8 +1,4 @@
 //! Everything that is tested from outside: the engine's public API and the command line.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that meets what it does not expect ends there"
-)]
 #![cfg(test)]
 
 mod support; // states that look like training, stores on temporary folders, simulated disks

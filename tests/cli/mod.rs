@@ -1,10 +1,5 @@
 //! The command: what it prints, what it refuses, how it exits.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of tests fails where it stands, as a test does"
-)]
-
 mod demo; // trains, kills, resumes and proves
 mod files; // safetensors files come back byte for byte
 mod help; // help of every command

@@ -17,11 +17,11 @@ use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
 
-/// Makes a store in a folder and says what it holds.
-type Make = fn(&Path) -> Expected;
-
 /// Each good store and how it is made.
-pub(crate) const STORES: &[(&str, Make)] = &[
+/// Makes a store in a folder and says what must come out of it.
+pub(crate) type Maker = fn(&Path) -> Expected;
+
+pub(crate) const STORES: [(&str, Maker); 7] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),

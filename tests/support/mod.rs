@@ -1,10 +1,5 @@
 //! What the tests share.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of tests fails where it stands, as a test does"
-)]
-
 pub(crate) mod broken_disk; // disks that leave out or reorder a step of the protocol
 pub(crate) mod command; // the built binary, run as people run it
 pub(crate) mod disk_contract; // what every disk must do
