@@ -96,14 +96,18 @@ fn records() -> Vec<Vec<u8>> {
         width: 2,
         float: true,
     };
-    let record = |transform| {
+    let record = |transform: codec::transform::Transform| {
+        let method = milepost_engine::codec::Method {
+            transform,
+            layout: milepost_engine::codec::Layout::Planes,
+        };
         let mut record = vec![raw.len() as u8, 0, 0];
         let mut workspace = Workspace::default();
         codec::encode(
             &raw,
             Some(&raw),
             lane,
-            transform,
+            method,
             Level::Fast,
             &mut workspace,
             &mut record,
