@@ -15,7 +15,8 @@ fn real(mode: ReaderMode) -> Subject {
     let plant = move |oddity, path: &milepost_engine::store::path::StorePath| {
         let at = folder.path().join("deep").join("store").join(path.as_str());
         match oddity {
-            Oddity::Link => rustix::fs::symlink("/etc/hostname", &at).unwrap(),
+            Oddity::Link => rustix::fs::symlink("file", &at).unwrap(),
+            Oddity::FolderLink => rustix::fs::symlink("folder", &at).unwrap(),
             Oddity::Fifo => rustix::fs::mknodat(
                 rustix::fs::CWD,
                 &at,

@@ -107,7 +107,7 @@ impl Expect {
 
     fn finish(&mut self, op: &Op, report: Option<&SaveReport>) {
         self.in_flight.retain(|flight| flight.op != *op);
-        self.initialized |= *op == Op::Init;
+        self.initialized = true;
         if let (Some(key), Some(report)) = (op.checkpoint(), report) {
             let held = Must {
                 id: report.id,

@@ -245,6 +245,11 @@ impl Driver {
         self.note(Event::Started(op.clone()));
         let mut tries = 0;
         loop {
+            // Who was killed in the middle of it may have made the store all the same. Then it
+            // is used; that it opens promises nothing.
+            if *op == Op::Init && self.store(Writer::First).is_ok() {
+                return Ok(());
+            }
             let error = match self.attempt(op) {
                 Ok(report) => {
                     let packs = Arc::new(self.machine.state().files("packs"));
@@ -270,15 +275,8 @@ impl Driver {
     fn attempt(&self, op: &Op) -> Result<Option<SaveReport>> {
         match op {
             Op::Init => {
-                // Who was killed in the middle of it may have made the store all the same: then
-                // it is just used.
-                match self.store(Writer::First) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        let disk = self.disk(Writer::First);
-                        Store::create_on(disk, settings(), options()).map(|_| None)
-                    }
-                    found => found.map(|_| None),
-                }
+                let made = Store::create_on(self.disk(Writer::First), settings(), options());
+                made.map(|_| None)
             }
             Op::InitAgain => {
                 let made = Store::create_on(self.disk(Writer::First), settings(), options());

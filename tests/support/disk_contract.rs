@@ -10,7 +10,10 @@ use milepost_engine::{ErrorKind, Result};
 /// Something that lies where a file should.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Oddity {
+    /// A link to the file `file` beside it.
     Link,
+    /// A link to the folder `folder` beside it.
+    FolderLink,
     Fifo,
 }
 
@@ -44,6 +47,7 @@ pub(crate) const CLAUSES: &[Clause] = &[
     ("a listing says what is what", listing_says_what_is_what),
     ("a missing file is not found", missing_file_is_not_found),
     ("oddities are errors", oddities_are_errors),
+    ("a linked folder is none", a_linked_folder_is_none),
     ("a folder is no file", a_folder_is_no_file),
     ("reading past the end is corrupt", reading_past_the_end),
     ("removing nothing is fine", removing_nothing_is_fine),
@@ -242,6 +246,7 @@ fn missing_file_is_not_found(s: &Subject) {
 
 /// Opening must end at once: a FIFO that blocks would hang every reader of the store.
 fn oddities_are_errors(s: &Subject) {
+    publish(&*s.disk, &tag("file"), &[b"x"]).unwrap();
     for (oddity, name) in [(Oddity::Link, "link"), (Oddity::Fifo, "fifo")] {
         (s.plant)(oddity, &tag(name));
         let (disk, (done, opened)) = (Arc::clone(&s.disk), mpsc::channel());
@@ -251,6 +256,21 @@ fn oddities_are_errors(s: &Subject) {
         let error = opened.expect("opening must not block").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{oddity:?}: {error}");
     }
+}
+
+/// A link must not lead elsewhere from the middle of a path either.
+fn a_linked_folder_is_none(s: &Subject) {
+    let file = |run| path::manifest(run, 1, &milepost_engine::CheckpointId([7; 32])).unwrap();
+    let (real, linked) = (
+        path::run_folder("folder"),
+        path::run_folder("linked").unwrap(),
+    );
+    s.disk.make_folder(&path::folder(Folder::Runs)).unwrap();
+    s.disk.make_folder(&real.unwrap()).unwrap();
+    publish(&*s.disk, &file("folder"), &[b"x"]).unwrap();
+    (s.plant)(Oddity::FolderLink, &linked);
+    assert!(s.disk.open(&file("linked")).is_err());
+    assert!(s.disk.list(&linked).is_err());
 }
 
 fn a_folder_is_no_file(s: &Subject) {
