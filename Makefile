@@ -11,10 +11,15 @@ VENV := $(CACHE)/python
 # PyTorch and the rivals that the benchmarks run: several gigabytes, made only when asked for.
 TORCH_VENV ?= $(CACHE)/torch
 DATA ?= $(CACHE)/data
+# Cargo's own tools, each in one exact version: an older one on the PATH may read other files.
+TOOLS := $(CACHE)/tools
+CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 CRASH_STATES ?= 1000000
 
 export MILEPOST_PYTHON := $(VENV)/bin/python
+export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test unit lint deny crash fuzz real scale demo clean
 
@@ -29,14 +34,13 @@ lint: ## formatting and lints, warnings denied
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
 
-deny: ## licences, sources and bans of dependencies
-	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny --version 0.20.2
-	cargo-deny check licenses bans sources
+deny: $(TOOLS)/cargo-deny-$(CARGO_DENY) ## licences, sources and bans of dependencies
+	$(TOOLS)/bin/cargo-deny check licenses bans sources
 
 crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
 	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
 
-fuzz: ## every fuzz target for FUZZ_SECONDS=60 each
+fuzz: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ) ## every fuzz target for FUZZ_SECONDS=60 each
 	./fuzz/run $(FUZZ_SECONDS)
 
 real: $(TORCH_VENV)/ready ## train, save, restore and compare eight real states; prints the table
@@ -54,6 +58,10 @@ demo: ## what a newcomer types first
 clean: ## remove what was built here; environments and data in CACHE stay
 	cargo clean
 	rm -rf fuzz/target fuzz/artifacts fuzz/coverage
+
+$(TOOLS)/cargo-%:
+	tool=$*; cargo install --locked --quiet --root $(TOOLS) "cargo-$${tool%%-*}" --version "$${tool#*-}"
+	touch $@
 
 $(VENV)/ready: tests/requirements.txt
 	$(PYTHON) -m venv $(VENV)
