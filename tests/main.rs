@@ -11,6 +11,7 @@ mod crash; // a power cut at any moment loses nothing that was acknowledged
 mod disk; // every disk keeps the one contract
 mod errors; // the sentences of the main errors, word for word
 mod layers; // what each part must not know, read from the sources
+mod listing; // a long history is listed from few files, and truly
 mod make_golden; // makes golden stores, only when asked
 mod properties; // any state, history and options: generated, shrunk when they fail
 mod regression; // one test for each fault that was found, its story on top

@@ -22,9 +22,6 @@ pub mod weight {
     pub const ZSTD: u64 = 64;
 }
 
-/// A delta must be at least this much smaller than standing alone, in percent.
-pub const DEPENDENCY_GAIN_PERCENT: usize = 3;
-
 /// The bounds that a writer keeps, from the store's FORMAT file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -44,6 +41,15 @@ impl From<&StoreSettings> for Bounds {
 }
 
 impl Bounds {
+    /// How much smaller a delta must be than the chunk on its own, in thousandths: 3 % where
+    /// restores must be cheap, down to 1 % where the budget says that space matters more
+    /// (`docs/decisions/0005-rows-and-columns.md`).
+    #[must_use]
+    pub fn gain_min_milli(self) -> usize {
+        let budget = (self.budget_milli as usize).max(1);
+        (60_000 / budget).clamp(10, 30)
+    }
+
     /// Whether a record of that depth and chain cost may be stored for a chunk of `raw_len`.
     #[must_use]
     pub fn allow(self, depth: u8, cost: u64, raw_len: usize) -> bool {
@@ -57,7 +63,7 @@ impl Bounds {
 pub fn record_cost(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
     let pass = match encoding.layout {
         Layout::Whole => 0,
-        Layout::Planes => weight::MERGE,
+        Layout::Planes | Layout::Grid | Layout::GridDelta => weight::MERGE,
         Layout::Leading => weight::UNPACK,
     };
     let zstd = encoding.zstd_len as u64 * weight::ZSTD;

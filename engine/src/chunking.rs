@@ -47,6 +47,21 @@ impl Cut {
     }
 }
 
+/// The length of a tensor's rows in elements: of all ways to split its dimensions in two, the
+/// one with the fewest rows and columns in a chunk of `chunk` elements. `None` if it is no table.
+#[must_use]
+pub fn row_elements(shape: &[u64], chunk: u64) -> Option<u64> {
+    let (_, inner) = shape.split_first()?;
+    let total = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d))?;
+    let total = total.min(chunk);
+    let lens = inner.iter().rev().scan(1u64, |len, d| {
+        *len = len.saturating_mul(*d);
+        Some(*len)
+    });
+    lens.filter(|len| (1..=total / 2).contains(len))
+        .min_by_key(|len| len + total / len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +109,21 @@ mod tests {
             assert_eq!(chunk_elements(262_144, bits) * bits % 8, 0);
         }
         assert_eq!(chunk_elements(1, 64), 64);
+    }
+
+    #[test]
+    fn rows_are_split_where_rows_and_columns_are_fewest() {
+        for (shape, rows) in [
+            (&[][..], None),
+            (&[4096], None),
+            (&[1, 4096], None),
+            (&[384, 1536], Some(1536)),
+            (&[64, 32, 3, 3], Some(288)),
+            (&[12, 256, 256], Some(256)),
+            (&[0, 7], None),
+            (&[u64::MAX, 8], None),
+        ] {
+            assert_eq!(row_elements(shape, 1 << 16), rows, "{shape:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use milepost_engine::format::body::Body;
 use milepost_engine::format::placement::Durability;
 use milepost_engine::{Dtype, Full, Level, PackId, SaveOptions};
 
+use crate::make_golden::grids;
 use crate::make_golden::planted::{
     no_pack, placement, plant, plant_format, plant_manifest, plant_records, record, single_chunk,
 };
@@ -17,11 +18,11 @@ use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
 
-/// Each good store and how it is made.
 /// Makes a store in a folder and says what must come out of it.
 pub(crate) type Maker = fn(&Path) -> Expected;
 
-pub(crate) const STORES: [(&str, Maker); 7] = [
+/// Each good store and how it is made.
+pub(crate) const STORES: [(&str, Maker); 8] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),
@@ -29,6 +30,7 @@ pub(crate) const STORES: [(&str, Maker); 7] = [
     ("two-packs", two_packs),
     ("power-cut", power_cut),
     ("many-chunks", many_chunks),
+    ("grids", grids::make),
 ];
 
 /// One full and one delta checkpoint of one tensor.

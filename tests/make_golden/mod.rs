@@ -6,6 +6,7 @@
 )]
 
 mod good;
+mod grids;
 mod planted;
 mod reject;
 mod state;

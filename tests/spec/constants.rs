@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use milepost_engine::chain::{self, weight};
+use milepost_engine::chain::weight;
 use milepost_engine::codec::coder::PATTERN_LEN_MAX;
 use milepost_engine::format::envelope::{self, FileKind};
 use milepost_engine::format::{limits, pack, record, section, store_file};
@@ -99,11 +99,8 @@ fn numbers_in_code() -> Vec<(&'static str, u64)> {
         ("DEPTH_MAX_DEFAULT", store_file::DEPTH_MAX_DEFAULT.into()),
         ("COST_READ", weight::READ),
         ("COST_MERGE", weight::MERGE),
+        ("COST_UNPACK", weight::UNPACK),
         ("COST_ZSTD", weight::ZSTD),
-        (
-            "DEPENDENCY_GAIN_PERCENT",
-            chain::DEPENDENCY_GAIN_PERCENT as u64,
-        ),
     ]);
     numbers
 }

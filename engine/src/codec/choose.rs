@@ -1,12 +1,13 @@
 //! Which transform, layout and coders, from a sample: cheap guesses that cost bytes when wrong,
 //! never correctness.
 
-use crate::codec::Layout;
 use crate::codec::coder::ZstdMode;
+use crate::codec::grid_fit::{self, Fit};
 use crate::codec::histogram::{self, Histogram};
 use crate::codec::leading::{self, Shifts};
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
+use crate::codec::{Form, Layout, Rows};
 use crate::dtype::Lane;
 use crate::format::store_file::Level;
 
@@ -14,6 +15,9 @@ use crate::format::store_file::Level;
 const INCOMPRESSIBLE_BITS: f32 = 7.96;
 /// Above this share of one symbol, runs pay more than Huffman codes of at least one bit.
 const RUNS_PEAK: f32 = 0.85;
+
+/// A grid must gain a little over the simpler layouts, which are faster to decode.
+const GRID_HANDICAP: f32 = 1.003;
 
 /// How a chunk's words are made and laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,20 @@ pub struct Method {
     pub layout: Layout,
 }
 
+impl Method {
+    /// Bytes as they are.
+    pub(crate) const WHOLE: Self = Self {
+        transform: Transform::Identity,
+        layout: Layout::Whole,
+    };
+
+    /// Whether it needs a base.
+    #[must_use]
+    pub const fn needs_base(self) -> bool {
+        self.transform.needs_base() || matches!(self.layout, Layout::GridDelta)
+    }
+}
+
 /// What is worth trying on one stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum StreamPlan {
@@ -31,8 +49,9 @@ pub(crate) enum StreamPlan {
     Zstd(ZstdMode),
 }
 
-/// The methods that may pay for a lane, simplest first.
-pub(crate) fn candidates(lane: Lane, with_base: bool) -> Vec<Method> {
+/// The methods that may pay for a form, simplest first.
+pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
+    let lane = form.lane;
     let transforms: &[Transform] = match (lane.float, with_base) {
         (true, false) if lane.width > 1 => &[Transform::Rotate],
         (_, false) => &[Transform::Identity],
@@ -50,36 +69,85 @@ pub(crate) fn candidates(lane: Lane, with_base: bool) -> Vec<Method> {
         transform: *t,
         layout: Layout::Leading,
     });
-    planes.chain(leading).collect()
+    let grid = form
+        .rows
+        .filter(|_| lane.float && lane.width > 1)
+        .map(|_| Method {
+            transform: Transform::Rotate,
+            layout: if with_base {
+                Layout::GridDelta
+            } else {
+                Layout::Grid
+            },
+        });
+    planes.chain(leading).chain(grid).collect()
 }
 
-/// The method with the fewest estimated bits per lane, and those bits.
-pub(crate) fn best_method(lane: Lane, raw: &[u8], base: Option<&[u8]>) -> (Method, f32) {
-    let raw = histogram::sample_lanes(lane.width, raw);
-    let base = base.map(|b| histogram::sample_lanes(lane.width, b));
-    let none = Method {
-        transform: Transform::Identity,
-        layout: Layout::Planes,
+/// The method with the fewest estimated bits per lane.
+pub(crate) struct Choice {
+    pub(crate) method: Method,
+    pub(crate) bits: f32,
+    /// The grid, if that is the method.
+    pub(crate) fit: Option<Fit>,
+}
+
+/// Judges every candidate from a sample.
+pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice {
+    let lane = form.lane;
+    let sample = histogram::sample_lanes(lane.width, raw);
+    let base_sample = base.map(|b| histogram::sample_lanes(lane.width, b));
+    let base_sample = base_sample.as_deref().unwrap_or_default();
+    let mut best = Choice {
+        method: Method::WHOLE,
+        bits: f32::INFINITY,
+        fit: None,
     };
-    let mut best = (none, f32::INFINITY);
-    for method in candidates(lane, base.is_some()) {
-        let base = base.as_deref().unwrap_or_default();
-        let bits = match method.layout {
-            Layout::Leading => leading_bits(lane.width, method.transform, &raw, base),
-            _ => histogram::planes_of(lane.width, method.transform, &raw, base)
-                .iter()
-                .map(stream_bits)
-                .sum(),
+    for method in candidates(form, base.is_some()) {
+        let (bits, fit) = match method.layout {
+            Layout::Leading => {
+                let bits = leading_bits(lane.width, method.transform, &sample, base_sample);
+                (bits, None)
+            }
+            Layout::Grid | Layout::GridDelta => {
+                let pays = base.is_none() || !has_signs(lane, &sample);
+                let rows = form.rows.filter(|_| pays);
+                let fit = rows.and_then(|r| fit_grid(lane, r, raw, base.unwrap_or_default()));
+                let bits = fit.as_ref().map(|fit| fit.bits * GRID_HANDICAP);
+                (bits.unwrap_or(f32::INFINITY), fit)
+            }
+            Layout::Whole | Layout::Planes => {
+                let transform = method.transform;
+                let planes = histogram::planes_of(lane.width, transform, &sample, base_sample);
+                (planes.iter().map(stream_bits).sum(), None)
+            }
         };
-        if bits < best.1 {
-            best = (method, bits);
+        if bits < best.bits {
+            best = Choice { method, bits, fit };
         }
     }
     best
 }
 
+/// Whether more than a few lanes are negative: a grid predicts magnitudes, and every sign would
+/// cost a bit that a difference from the base does not.
+fn has_signs(lane: Lane, sample: &[u8]) -> bool {
+    let last = sample.iter().skip(lane.width - 1).step_by(lane.width);
+    let negative = last.filter(|byte| **byte >= 128).count();
+    negative * 64 > sample.len() / lane.width
+}
+
+/// The grid that fits a chunk best, if it is a table.
+pub(crate) fn fit_grid(lane: Lane, rows: Rows, raw: &[u8], base: &[u8]) -> Option<Fit> {
+    match lane.width {
+        2 => grid_fit::learn::<u16>(raw, base, rows),
+        4 => grid_fit::learn::<u32>(raw, base, rows),
+        8 => grid_fit::learn::<u64>(raw, base, rows),
+        _ => None,
+    }
+}
+
 /// Bits per symbol that a stream will take.
-fn stream_bits(histogram: &Histogram) -> f32 {
+pub(crate) fn stream_bits(histogram: &Histogram) -> f32 {
     let entropy = histogram.entropy();
     if entropy > INCOMPRESSIBLE_BITS {
         return 8.0;
@@ -132,9 +200,9 @@ pub(crate) fn plane_plans(
         .collect()
 }
 
-/// How to code the stream of leading bytes.
-pub(crate) fn leading_plan(leading: &[u8], level: Level) -> StreamPlan {
-    let sample = histogram::sample_lanes(1, leading);
+/// How to code a stream of symbols that floats were made into.
+pub(crate) fn symbol_plan(symbols: &[u8], level: Level) -> StreamPlan {
+    let sample = histogram::sample_lanes(1, symbols);
     stream_plan(&sample.iter().copied().collect(), true, level)
 }
 
@@ -172,8 +240,12 @@ mod tests {
     #[test]
     fn a_close_base_is_worth_more_than_none() {
         let (raw, base) = (floats(1.0, 0.0), floats(1.0001, 0.0));
-        let (_, alone) = best_method(F32, &raw, None);
-        let (method, delta) = best_method(F32, &raw, Some(&base));
+        let alone = best_method(F32.into(), &raw, None).bits;
+        let Choice {
+            method,
+            bits: delta,
+            ..
+        } = best_method(F32.into(), &raw, Some(&base));
         assert_eq!(method.transform, Transform::FloatSubtract);
         assert!(delta < alone * 0.9, "{delta} against {alone}");
     }
@@ -189,7 +261,7 @@ mod tests {
         });
         let moved: Vec<u8> = moved.collect();
         assert_eq!(
-            best_method(F32, &moved, Some(&base)).0.layout,
+            best_method(F32.into(), &moved, Some(&base)).method.layout,
             Layout::Leading
         );
     }

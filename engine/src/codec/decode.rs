@@ -1,10 +1,11 @@
 //! Record and inputs to raw bytes (format-spec.md section 10.6).
 
 use crate::codec::coder::{Coder, Contexts, fill_constant};
+use crate::codec::grid::{Grid, Levels};
 use crate::codec::leading::{self, Shifts, StreamsView};
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
-use crate::codec::{Layout, Predictor, Workspace, planes};
+use crate::codec::{Layout, Method, Predictor, Workspace, planes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{self, RecordHead, StreamEntry};
 
@@ -34,6 +35,11 @@ pub fn decode(
             2 => decode_leading::<u16>(record, &head, plan, out, workspace),
             4 => decode_leading::<u32>(record, &head, plan, out, workspace),
             _ => decode_leading::<u64>(record, &head, plan, out, workspace),
+        },
+        Layout::Grid | Layout::GridDelta => match head.lane_width {
+            2 => decode_grid::<u16>(record, &head, plan, out, workspace),
+            4 => decode_grid::<u32>(record, &head, plan, out, workspace),
+            _ => decode_grid::<u64>(record, &head, plan, out, workspace),
         },
     }
 }
@@ -114,7 +120,7 @@ impl<'a> DecodePlan<'a> {
             ),
             (
                 "the transform does not fit the predictor",
-                transform.needs_base() == (predictor == Predictor::Base),
+                Method { transform, layout }.needs_base() == (predictor == Predictor::Base),
             ),
             (
                 "an input is of another length",
@@ -122,7 +128,11 @@ impl<'a> DecodePlan<'a> {
             ),
             (
                 "there are parameters that nothing takes",
-                head.params.is_empty() || layout == Layout::Leading,
+                head.params.is_empty() || layout == Layout::Leading || layout.is_grid(),
+            ),
+            (
+                "a grid takes rotated lanes of several bytes",
+                !layout.is_grid() || (transform == Transform::Rotate && width > 1),
             ),
             (
                 "leading bits need a base and lanes of several bytes",
@@ -249,22 +259,11 @@ fn decode_planes(
     if head.streams.len() != width {
         return Err(stream_count(width, head.streams.len()));
     }
-    let lanes = out.len() / width;
     workspace.planes.resize(out.len(), 0);
-    let mut scratch = workspace.planes.as_mut_slice();
-    let mut found: [&[u8]; 8] = [&[]; 8];
-    for (plane, stream) in found.iter_mut().zip(&head.streams) {
-        let bytes = stored(record, stream);
-        // A raw plane is merged from where it lies.
-        if stream.coder == Coder::Raw.code() && bytes.len() == lanes {
-            *plane = bytes;
-            continue;
-        }
-        let (target, rest) = scratch.split_at_mut(lanes);
-        scratch = rest;
-        decode_stream(record, stream, target, &mut workspace.contexts)?;
-        *plane = target;
-    }
+    let Workspace {
+        planes, contexts, ..
+    } = workspace;
+    let found = collect_planes(record, &head.streams, out.len() / width, planes, contexts)?;
     let (found, _) = found.split_at(width);
     match width {
         1 => planes::merge::<u8>(plan.transform, found, plan.base, out),
@@ -272,5 +271,77 @@ fn decode_planes(
         4 => planes::merge::<u32>(plan.transform, found, plan.base, out),
         _ => planes::merge::<u64>(plan.transform, found, plan.base, out),
     }
+    Ok(())
+}
+
+/// Decodes planes of `lanes` bytes each into `scratch`; a raw one is taken from where it lies.
+fn collect_planes<'a>(
+    record: &'a [u8],
+    streams: &[StreamEntry],
+    lanes: usize,
+    mut scratch: &'a mut [u8],
+    contexts: &mut Contexts,
+) -> Result<[&'a [u8]; 8]> {
+    let mut found: [&[u8]; 8] = [&[]; 8];
+    for (plane, stream) in found.iter_mut().zip(streams) {
+        let bytes = stored(record, stream);
+        if stream.coder == Coder::Raw.code() && bytes.len() == lanes {
+            *plane = bytes;
+            continue;
+        }
+        let (target, rest) = scratch.split_at_mut(lanes);
+        scratch = rest;
+        decode_stream(record, stream, target, contexts)?;
+        *plane = target;
+    }
+    Ok(found)
+}
+
+fn decode_grid<W: Word>(
+    record: &[u8],
+    head: &RecordHead<'_>,
+    plan: DecodePlan<'_>,
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let streams = head.streams.as_slice();
+    let count = W::BYTES + 2;
+    let [low, upper @ .., overflow, terms] = streams else {
+        return Err(stream_count(count, streams.len()));
+    };
+    if streams.len() != count {
+        return Err(stream_count(count, streams.len()));
+    }
+    let lanes = out.len() / W::BYTES;
+    let grid = Grid::from_params(head.params, W::BYTES, lanes)?;
+    if plan.layout == Layout::Grid && grid.weight != 0 {
+        return Err(Error::corrupt(
+            "grid-params",
+            "a record's grid gives a weight to a base that it does not have",
+        ));
+    }
+    let Workspace {
+        planes,
+        streams: term_bytes,
+        contexts,
+        ..
+    } = workspace;
+    term_bytes.resize(grid.terms(lanes), 0);
+    decode_stream(record, terms, term_bytes, contexts)?;
+    let levels = Levels::<W>::new(grid, term_bytes, lanes);
+    planes.resize(out.len() + lanes, 0);
+    let (joined, scratch) = planes.split_at_mut(lanes);
+    let (parted, scratch) = scratch.split_at_mut(lanes);
+    decode_stream(record, low, parted, contexts)?;
+    decode_stream(record, overflow, joined, contexts)?;
+    grid.join(parted, joined)
+        .ok_or_else(|| Error::corrupt("grid-overflow", "two parts of a record's byte overlap"))?;
+    let mut found = collect_planes(record, upper, lanes, scratch, contexts)?;
+    found.rotate_right(1);
+    if let Some(first) = found.first_mut() {
+        *first = joined;
+    }
+    let (found, _) = found.split_at(W::BYTES);
+    levels.merge(found, plan.base, out);
     Ok(())
 }

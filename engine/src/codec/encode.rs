@@ -1,20 +1,21 @@
 //! Raw bytes to a record (format-spec.md section 10).
 
-use crate::codec::choose::{self, Method, StreamPlan};
-use crate::codec::coder::{Coder, Contexts, PATTERN_LEN_MAX, ZstdMode};
+use crate::codec::assemble::{StreamSet, constant_pattern, whole};
+use crate::codec::choose::{self, Method};
+use crate::codec::coder::{Coder, ZstdMode};
+use crate::codec::grid::Levels;
+use crate::codec::grid_fit::Fit;
 use crate::codec::leading::{self, Shifts};
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
-use crate::codec::{Layout, Predictor, Workspace, planes, residual};
+use crate::codec::{Estimate, Form, Layout, Workspace, estimate, planes, residual};
 use crate::dtype::Lane;
 use crate::error::Result;
-use crate::format::record::{RECORD_FIXED_LEN, RecordHead, encode_head};
+use crate::format::record::RECORD_FIXED_LEN;
 use crate::format::store_file::Level;
 
 /// Bytes that a stream takes in a record's head.
 pub(super) const STREAM_HEAD_LEN: usize = 4;
-/// A coded stream must be at least this much shorter than raw, or decoding it is not worth it.
-const WORTH_CODING_PERCENT: usize = 99;
 
 /// What an encoded record turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,30 +34,24 @@ pub const fn max_encoded_len(raw_len: usize) -> usize {
     raw_len + RECORD_FIXED_LEN + STREAM_HEAD_LEN
 }
 
-/// Appends a record of `raw` that needs no input.
+/// Appends a record of `raw` that needs no input, by the method that its estimate speaks for.
 ///
 /// # Errors
 /// Only if the encoder runs out of memory.
 pub fn encode_alone(
     raw: &[u8],
-    lane: Lane,
+    form: impl Into<Form>,
     level: Level,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let plain = Method {
-        transform: Transform::Identity,
-        layout: Layout::Planes,
-    };
-    let method = choose::candidates(lane, false)
-        .first()
-        .copied()
-        .unwrap_or(plain);
-    encode(raw, None, lane, method, level, workspace, out)
+    let form = form.into();
+    let estimate = estimate::estimate_alone(raw, form);
+    encode_estimated(raw, None, form, &estimate, level, workspace, out)
 }
 
-/// Appends a record of `raw` by `method`, against `base` if its transform needs one. The levels
-/// above `Fast` try the other layouts as well and keep the shortest.
+/// Appends a record of `raw` by `method`, against `base` if the method needs one. The levels
+/// above `Fast` try the other methods as well and keep the shortest.
 ///
 /// Falls back to a constant or to raw bytes where these are no longer, and to raw bytes where
 /// `raw` is no whole number of lanes.
@@ -66,77 +61,67 @@ pub fn encode_alone(
 pub fn encode(
     raw: &[u8],
     base: Option<&[u8]>,
-    lane: Lane,
+    form: impl Into<Form>,
     method: Method,
     level: Level,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
+    let estimate = Estimate {
+        method,
+        stored_len: 0,
+        fit: None,
+    };
+    encode_estimated(raw, base, form.into(), &estimate, level, workspace, out)
+}
+
+/// Does what [`encode`] does, by the method of an estimate for the same bytes, which may have
+/// learnt something of them.
+///
+/// # Errors
+/// Only if the encoder runs out of memory.
+pub fn encode_estimated(
+    raw: &[u8],
+    base: Option<&[u8]>,
+    form: Form,
+    estimate: &Estimate,
+    level: Level,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let (method, fit) = (estimate.method, estimate.fit.as_ref());
+    let lane = form.lane;
     if raw.is_empty() || !raw.len().is_multiple_of(lane.width) {
         let bytes = Lane {
             width: 1,
             float: false,
         };
-        return whole(raw, bytes, Coder::Raw, raw, out);
+        return whole(raw.len(), bytes, Coder::Raw, raw, out);
     }
     if let Some(pattern) = constant_pattern(raw, lane.width) {
-        return whole(raw, lane, Coder::Constant, pattern, out);
+        return whole(raw.len(), lane, Coder::Constant, pattern, out);
     }
     let start = out.len();
     let base = base.unwrap_or_default();
-    let mut best = encode_by(raw, base, lane, method, level, workspace, out)?;
+    let mut best = encode_by(raw, base, form, (method, fit), level, workspace, out)?;
     if level != Level::Fast {
-        let others = choose::candidates(lane, method.transform.needs_base());
+        let others = choose::candidates(form, method.needs_base());
         for other in others.into_iter().filter(|other| *other != method) {
             best = shorter_of(best, start, out, |out| {
-                encode_by(raw, base, lane, other, level, workspace, out)
+                encode_by(raw, base, form, (other, None), level, workspace, out)
             })?;
         }
     }
-    if !lane.float && !method.transform.needs_base() {
+    if !lane.float && !method.needs_base() {
         best = shorter_of(best, start, out, |out| {
             encode_matches(raw, lane, level, workspace, out)
         })?;
     }
     if out.len() - start >= max_encoded_len(raw.len()) {
         out.truncate(start);
-        return whole(raw, lane, Coder::Raw, raw, out);
+        return whole(raw.len(), lane, Coder::Raw, raw, out);
     }
     Ok(best)
-}
-
-fn encode_by(
-    raw: &[u8],
-    base: &[u8],
-    lane: Lane,
-    method: Method,
-    level: Level,
-    workspace: &mut Workspace,
-    out: &mut Vec<u8>,
-) -> Result<Encoding> {
-    let base = if method.transform.needs_base() {
-        base
-    } else {
-        &[]
-    };
-    // Leading bits need a base to learn their shifts by.
-    let layout = if base.is_empty() {
-        Layout::Planes
-    } else {
-        method.layout
-    };
-    match (layout, lane.width) {
-        (Layout::Leading, 2) => {
-            encode_leading::<u16>(raw, base, lane, method.transform, level, workspace, out)
-        }
-        (Layout::Leading, 4) => {
-            encode_leading::<u32>(raw, base, lane, method.transform, level, workspace, out)
-        }
-        (Layout::Leading, 8) => {
-            encode_leading::<u64>(raw, base, lane, method.transform, level, workspace, out)
-        }
-        _ => encode_planes(raw, base, lane, method.transform, level, workspace, out),
-    }
 }
 
 /// Keeps what lies at `start`, or what `other` appends where that is shorter.
@@ -156,49 +141,6 @@ fn shorter_of(
     Ok(held)
 }
 
-/// The lane that all of `raw` repeats, if it does.
-fn constant_pattern(raw: &[u8], width: usize) -> Option<&[u8]> {
-    let pattern = raw.get(..width).filter(|p| p.len() <= PATTERN_LEN_MAX)?;
-    // Equal to itself shifted by one lane: a comparison of two slices, at memory speed.
-    let constant = raw.get(width..)? == raw.get(..raw.len() - width)?;
-    constant.then_some(pattern)
-}
-
-fn head_of<'a>(raw: &[u8], lane: Lane, transform: Transform, layout: Layout) -> RecordHead<'a> {
-    let predictor = if transform.needs_base() {
-        Predictor::Base
-    } else {
-        Predictor::None
-    };
-    RecordHead {
-        predictor: predictor.code(),
-        transform: transform.code(),
-        layout: layout.code(),
-        lane_width: u8::try_from(lane.width).unwrap_or(1),
-        inputs: u8::from(transform.needs_base()),
-        raw_len: u32::try_from(raw.len()).unwrap_or(u32::MAX),
-        params: &[],
-        streams: Vec::new(),
-    }
-}
-
-fn whole(
-    raw: &[u8],
-    lane: Lane,
-    coder: Coder,
-    stored: &[u8],
-    out: &mut Vec<u8>,
-) -> Result<Encoding> {
-    let head = head_of(raw, lane, Transform::Identity, Layout::Whole);
-    encode_head(out, &head, std::iter::once((coder.code(), stored.len())))?;
-    out.extend_from_slice(stored);
-    Ok(Encoding {
-        uses_base: false,
-        zstd_len: 0,
-        layout: Layout::Whole,
-    })
-}
-
 /// One zstd frame over the bytes as they are: integers and text, where matches pay.
 fn encode_matches(
     raw: &[u8],
@@ -212,35 +154,102 @@ fn encode_matches(
         Level::Balanced => 9,
         Level::Archive => 19,
     };
-    workspace.streams.clear();
-    let coded = workspace.contexts.compress(
-        ZstdMode::Level(level),
-        raw,
-        raw.len(),
-        &mut workspace.streams,
-    )?;
-    if !coded {
-        return whole(raw, lane, Coder::Raw, raw, out);
+    let mode = ZstdMode::Level(level);
+    let Workspace {
+        contexts, streams, ..
+    } = workspace;
+    streams.clear();
+    if contexts.compress(mode, raw, raw.len(), streams)? {
+        return whole(raw.len(), lane, Coder::Zstd, streams, out);
     }
-    let streams = std::mem::take(&mut workspace.streams);
-    let encoding = whole(raw, lane, Coder::Zstd, &streams, out)?;
-    workspace.streams = streams;
-    Ok(Encoding {
-        zstd_len: raw.len(),
-        ..encoding
-    })
+    whole(raw.len(), lane, Coder::Raw, raw, out)
 }
 
-fn encode_planes(
+/// By the method, or by planes where the method does not fit the chunk.
+fn encode_by(
     raw: &[u8],
     base: &[u8],
-    lane: Lane,
-    transform: Transform,
+    form: Form,
+    (method, fit): (Method, Option<&Fit>),
     level: Level,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let plans = choose::plane_plans(lane, transform, raw, base, level);
+    // A grid lies under rotated lanes, whatever was asked for.
+    let method = Method {
+        transform: if method.layout.is_grid() {
+            Transform::Rotate
+        } else {
+            method.transform
+        },
+        ..method
+    };
+    let chunk = Chunk {
+        raw,
+        base: if method.needs_base() { base } else { &[] },
+        lane: form.lane,
+        level,
+    };
+    let learnt = match form.rows {
+        Some(rows) if fit.is_none() && method.layout.is_grid() => {
+            choose::fit_grid(form.lane, rows, raw, chunk.base)
+        }
+        _ => None,
+    };
+    let fit = fit.or(learnt.as_ref());
+    match form.lane.width {
+        1 => encode_words::<u8>(chunk, fit, method, workspace, out),
+        2 => encode_words::<u16>(chunk, fit, method, workspace, out),
+        4 => encode_words::<u32>(chunk, fit, method, workspace, out),
+        _ => encode_words::<u64>(chunk, fit, method, workspace, out),
+    }
+}
+
+/// What is encoded, and against what.
+#[derive(Clone, Copy)]
+struct Chunk<'a> {
+    raw: &'a [u8],
+    base: &'a [u8],
+    lane: Lane,
+    level: Level,
+}
+
+fn encode_words<W: Word>(
+    chunk: Chunk<'_>,
+    fit: Option<&Fit>,
+    method: Method,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let plain = |transform| Method {
+        transform,
+        layout: Layout::Planes,
+    };
+    match (method.layout, fit) {
+        // Leading bits need a base to learn their shifts by.
+        (Layout::Leading, _) if W::BYTES > 1 && !chunk.base.is_empty() => {
+            encode_leading::<W>(chunk, method, workspace, out)
+        }
+        (Layout::Grid | Layout::GridDelta, Some(fit)) => {
+            encode_grid::<W>(chunk, fit, method, workspace, out)
+        }
+        _ => encode_planes::<W>(chunk, plain(method.transform), workspace, out),
+    }
+}
+
+fn encode_planes<W: Word>(
+    chunk: Chunk<'_>,
+    method: Method,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let Chunk {
+        raw,
+        base,
+        lane,
+        level,
+    } = chunk;
+    let plans = choose::plane_plans(lane, method.transform, raw, base, level);
     let Workspace {
         planes,
         streams,
@@ -248,62 +257,26 @@ fn encode_planes(
         ..
     } = workspace;
     planes.resize(raw.len(), 0);
-    match lane.width {
-        1 => planes::split::<u8>(transform, raw, base, planes),
-        2 => planes::split::<u16>(transform, raw, base, planes),
-        4 => planes::split::<u32>(transform, raw, base, planes),
-        _ => planes::split::<u64>(transform, raw, base, planes),
+    planes::split::<W>(method.transform, raw, base, planes);
+    let mut set = StreamSet::new(level, contexts, streams);
+    for (plane, plan) in planes.chunks_exact(raw.len() / W::BYTES).zip(plans) {
+        set.push(plane, plan)?;
     }
-    streams.clear();
-    let lanes = raw.len() / lane.width;
-    let mut coded = Vec::with_capacity(lane.width);
-    let mut zstd_len = 0;
-    for (plane, plan) in planes.chunks_exact(lanes).zip(plans) {
-        let start = streams.len();
-        let at_most = lanes * WORTH_CODING_PERCENT / 100;
-        let coder = if let Some(pattern) = constant_pattern(plane, 1) {
-            streams.extend_from_slice(pattern);
-            Coder::Constant
-        } else if code_plane(plan, level, plane, at_most, contexts, streams)? {
-            zstd_len += lanes;
-            Coder::Zstd
-        } else {
-            Coder::Raw
-        };
-        coded.push((coder, start..streams.len(), plane));
-    }
-    let head = head_of(raw, lane, transform, Layout::Planes);
-    let stored = |(coder, range, plane): &(Coder, std::ops::Range<usize>, &[u8])| {
-        (
-            coder.code(),
-            if *coder == Coder::Raw {
-                plane.len()
-            } else {
-                range.len()
-            },
-        )
-    };
-    encode_head(out, &head, coded.iter().map(stored))?;
-    for (coder, range, plane) in coded {
-        let stored = streams.get(range).unwrap_or_default();
-        out.extend_from_slice(if coder == Coder::Raw { plane } else { stored });
-    }
-    Ok(Encoding {
-        uses_base: transform.needs_base(),
-        zstd_len,
-        layout: Layout::Planes,
-    })
+    set.finish(raw.len(), lane, method, &[], out)
 }
 
 fn encode_leading<W: Word>(
-    raw: &[u8],
-    base: &[u8],
-    lane: Lane,
-    transform: Transform,
-    level: Level,
+    chunk: Chunk<'_>,
+    method: Method,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
+    let Chunk {
+        raw,
+        base,
+        lane,
+        level,
+    } = chunk;
     let Workspace {
         words,
         leading: split,
@@ -313,77 +286,46 @@ fn encode_leading<W: Word>(
     } = workspace;
     words.resize(raw.len().div_ceil(8), 0);
     let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
-    residual::residuals(transform, raw, base, words);
+    residual::residuals(method.transform, raw, base, words);
     let shifts = Shifts::learn(words, base);
     leading::split(words, base, &shifts, split);
-    streams.clear();
-    let count = split.leading.len();
-    let plan = choose::leading_plan(&split.leading, level);
-    let at_most = count * WORTH_CODING_PERCENT / 100;
-    let coded = code_plane(plan, level, &split.leading, at_most, contexts, streams)?;
-    let (coder, stored) = if coded {
-        (Coder::Zstd, &*streams)
-    } else {
-        (Coder::Raw, &split.leading)
-    };
-    let params = shifts.to_params();
-    let head = RecordHead {
-        params: &params,
-        ..head_of(raw, lane, transform, Layout::Leading)
-    };
-    let stored = [
-        (coder, stored),
-        (Coder::Raw, &split.low),
-        (Coder::Raw, &split.escapes),
-    ];
-    encode_head(
-        out,
-        &head,
-        stored
-            .iter()
-            .map(|(coder, bytes)| (coder.code(), bytes.len())),
-    )?;
-    stored
-        .iter()
-        .for_each(|(_, bytes)| out.extend_from_slice(bytes));
-    let zstd_len = if coded { count } else { 0 };
-    Ok(Encoding {
-        uses_base: true,
-        zstd_len,
-        layout: Layout::Leading,
-    })
+    let mut set = StreamSet::new(level, contexts, streams);
+    set.push(&split.leading, choose::symbol_plan(&split.leading, level))?;
+    set.push_raw(&split.low);
+    set.push_raw(&split.escapes);
+    set.finish(raw.len(), lane, method, &shifts.to_params(), out)
 }
 
-/// Appends the plane's zstd frame if the plan and the result say so.
-fn code_plane(
-    plan: StreamPlan,
-    level: Level,
-    plane: &[u8],
-    at_most: usize,
-    contexts: &mut Contexts,
-    streams: &mut Vec<u8>,
-) -> Result<bool> {
-    let StreamPlan::Zstd(mode) = plan else {
-        return Ok(false);
-    };
-    let start = streams.len();
-    let mut kept = contexts.compress(mode, plane, at_most, streams)?;
-    if level == Level::Fast {
-        return Ok(kept);
+fn encode_grid<W: Word>(
+    chunk: Chunk<'_>,
+    fit: &Fit,
+    method: Method,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let Chunk {
+        raw,
+        base,
+        lane,
+        level,
+    } = chunk;
+    let Workspace {
+        planes,
+        streams,
+        contexts,
+        ..
+    } = workspace;
+    let lanes = raw.len() / W::BYTES;
+    // One plane more, for what the top byte of a difference does not hold.
+    planes.resize(raw.len() + lanes, 0);
+    let (words, overflow) = planes.split_at_mut(raw.len());
+    Levels::<W>::new(fit.grid, &fit.terms, lanes).split(raw, base, words);
+    fit.grid.part(words.split_at_mut(lanes).0, overflow);
+    let mut set = StreamSet::new(level, contexts, streams);
+    for plane in planes.chunks_exact(lanes).chain([fit.terms.as_slice()]) {
+        set.push(plane, choose::symbol_plan(plane, level))?;
     }
-    // The other levels try both kinds and keep the shorter.
-    let other = match mode {
-        ZstdMode::Huffman if level == Level::Archive => ZstdMode::Level(19),
-        ZstdMode::Huffman => ZstdMode::Level(3),
-        ZstdMode::Level(_) => ZstdMode::Huffman,
-    };
-    let middle = streams.len();
-    let at_most = if kept { middle - start } else { at_most };
-    if contexts.compress(other, plane, at_most, streams)? {
-        streams.drain(start..middle);
-        kept = true;
-    }
-    Ok(kept)
+    set.finish(raw.len(), lane, method, &fit.grid.to_params(), out)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Byte counts of a sample of lanes, and what an order-0 coder would make of them.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use crate::codec::residual;
@@ -70,16 +71,23 @@ impl FromIterator<u8> for Histogram {
     }
 }
 
-/// Up to [`SAMPLE_LANES`] lanes of a slice, in runs spread from its first lane to its last.
+/// Up to [`SAMPLE_LANES`] of so many lanes, in runs spread from the first lane to the last.
+pub(crate) fn sample_runs(lanes: usize) -> impl Iterator<Item = Range<usize>> {
+    let few = lanes <= SAMPLE_LANES;
+    let (runs, run) = if few {
+        (1, lanes)
+    } else {
+        (SAMPLE_RUNS, SAMPLE_LANES / SAMPLE_RUNS)
+    };
+    let start = move |index: usize| (lanes - run) * index / (SAMPLE_RUNS - 1);
+    (0..runs).map(move |index| start(index)..start(index) + run)
+}
+
+/// The lanes of a slice that [`sample_runs`] names.
 pub(crate) fn sample_lanes(width: usize, bytes: &[u8]) -> Vec<u8> {
-    let lanes = bytes.len() / width;
-    if lanes <= SAMPLE_LANES {
-        return bytes.to_vec();
-    }
-    let run = SAMPLE_LANES / SAMPLE_RUNS;
-    let start = |index: usize| (lanes - run) * index / (SAMPLE_RUNS - 1) * width;
-    let runs = (0..SAMPLE_RUNS).map(|index| bytes.get(start(index)..start(index) + run * width));
-    runs.flatten().flatten().copied().collect()
+    let runs = sample_runs(bytes.len() / width);
+    let bytes_of = |run: Range<usize>| bytes.get(run.start * width..run.end * width);
+    runs.filter_map(bytes_of).flatten().copied().collect()
 }
 
 /// The histograms of every plane of the residuals of sampled lanes.
@@ -104,7 +112,7 @@ pub(crate) fn residuals_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8
     words
 }
 
-fn planes_of_words<W: Word>(words: &[W]) -> Vec<Histogram> {
+pub(crate) fn planes_of_words<W: Word>(words: &[W]) -> Vec<Histogram> {
     (0..W::BYTES)
         .map(|plane| words.iter().map(|word| word.byte(plane)).collect())
         .collect()

@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 
 /// The byte that says that a whole word follows among the escapes.
 pub(crate) const ESCAPE: u8 = 255;
-/// Bits that the coded byte keeps of a word of mean length: room above for words 8 times as
+/// Bits that the coded byte keeps of a word of mean length: room above for words 16 times as
 /// large, bins fine enough that the bits below are even.
-const MEAN_BITS: u32 = 5;
+const MEAN_BITS: u32 = 4;
 /// The shifts are learnt from one word in this many of a large chunk.
 const LEARN_STRIDE: usize = 4;
 /// A chunk with fewer words is learnt from whole.

@@ -3,11 +3,14 @@
 //! Knows no file, id, tensor name or chain. A record is decoded as
 //! `value = combine(predict(inputs), residual)`; each part has a registry of codes.
 
+mod assemble;
 mod choose;
 pub mod coder;
 mod decode;
 mod encode;
 mod estimate;
+mod grid;
+mod grid_fit;
 mod histogram;
 mod leading;
 mod planes;
@@ -17,11 +20,13 @@ mod word;
 
 pub use choose::Method;
 pub use decode::{borrow_raw, decode};
-pub use encode::{Encoding, encode, encode_alone, max_encoded_len};
+pub use encode::{Encoding, encode, encode_alone, encode_estimated, max_encoded_len};
 pub use estimate::{Estimate, estimate, estimate_alone};
+pub use grid::Rows;
 
 use std::cell::RefCell;
 
+use crate::dtype::Lane;
 use crate::error::Result;
 
 /// What a lane's value is predicted from.
@@ -74,11 +79,21 @@ pub enum Layout {
     Planes,
     /// One byte of each word, the bits below it, and the words that do not fit.
     Leading,
+    /// Planes of differences from levels of rows and columns.
+    Grid,
+    /// The same with a share of the base in the prediction.
+    GridDelta,
 }
 
 impl Layout {
     /// Every layout, in the order of the registry.
-    pub const ALL: [Self; 3] = [Self::Whole, Self::Planes, Self::Leading];
+    pub const ALL: [Self; 5] = [
+        Self::Whole,
+        Self::Planes,
+        Self::Leading,
+        Self::Grid,
+        Self::GridDelta,
+    ];
 
     /// The code on disk.
     #[must_use]
@@ -87,6 +102,8 @@ impl Layout {
             Self::Whole => 0,
             Self::Planes => 1,
             Self::Leading => 2,
+            Self::Grid => 3,
+            Self::GridDelta => 4,
         }
     }
 
@@ -97,13 +114,37 @@ impl Layout {
             Self::Whole => "whole",
             Self::Planes => "planes",
             Self::Leading => "leading",
+            Self::Grid => "grid",
+            Self::GridDelta => "grid-delta",
         }
+    }
+
+    /// Whether it is one of the two that predict by rows and columns.
+    #[must_use]
+    pub const fn is_grid(self) -> bool {
+        matches!(self, Self::Grid | Self::GridDelta)
+    }
+}
+
+/// How the bytes of a chunk are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// The lanes that they are made of.
+    pub lane: Lane,
+    /// The rows that the lanes lie in, where the tensor has more than one dimension.
+    pub rows: Option<Rows>,
+}
+
+/// Lanes in no order that is known.
+impl From<Lane> for Form {
+    fn from(lane: Lane) -> Self {
+        Self { lane, rows: None }
     }
 }
 
 /// How many lanes of two slices of the same length differ.
 #[must_use]
-pub fn changed_lanes(a: &[u8], b: &[u8], lane: crate::dtype::Lane) -> u64 {
+pub fn changed_lanes(a: &[u8], b: &[u8], lane: Lane) -> u64 {
     match lane.width {
         1 => residual::changed::<u8>(a, b),
         2 => residual::changed::<u16>(a, b),

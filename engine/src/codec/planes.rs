@@ -16,13 +16,18 @@ pub(crate) fn split<W: Word>(transform: Transform, raw: &[u8], base: &[u8], plan
         let base_block = block_of(base, done * W::BYTES, block.len());
         let (words, _) = words.split_at_mut(count);
         residual::residuals(transform, block, base_block, words);
-        for (index, plane) in planes.chunks_exact_mut(lanes).enumerate() {
-            let (_, plane) = plane.split_at_mut(done);
-            for (byte, word) in plane.iter_mut().zip(words.iter()) {
-                *byte = word.byte(index);
-            }
-        }
+        scatter(words, done, lanes, planes);
         done += count;
+    }
+}
+
+/// Puts the bytes of words `start..start + words.len()` into planes of `lanes` bytes each.
+pub(super) fn scatter<W: Word>(words: &[W], start: usize, lanes: usize, planes: &mut [u8]) {
+    for (index, plane) in planes.chunks_exact_mut(lanes).enumerate() {
+        let (_, plane) = plane.split_at_mut(start);
+        for (byte, word) in plane.iter_mut().zip(words) {
+            *byte = word.byte(index);
+        }
     }
 }
 
@@ -40,7 +45,7 @@ pub(crate) fn merge<W: Word>(transform: Transform, planes: &[&[u8]], base: &[u8]
 }
 
 /// Words `start..start + words.len()` from their planes.
-fn gather<W: Word>(planes: &[&[u8]], start: usize, words: &mut [W]) {
+pub(super) fn gather<W: Word>(planes: &[&[u8]], start: usize, words: &mut [W]) {
     words.fill(W::ZERO);
     for (index, plane) in planes.iter().enumerate() {
         let plane = plane.get(start..).unwrap_or_default();

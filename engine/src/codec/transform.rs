@@ -67,11 +67,11 @@ impl Transform {
     pub(crate) fn forward<W: Word>(self, x: W, b: W) -> W {
         match self {
             Self::Identity => x,
-            Self::Rotate => x.rotate_left_1(),
+            Self::Rotate => x.rotate_left(1),
             Self::FloatSubtract => x.to_order().sub(b.to_order()).zigzag(),
             Self::IntSubtract => x.sub(b).zigzag(),
             Self::Xor => x.xor(b),
-            Self::RotatedXor => x.xor(b).rotate_left_1(),
+            Self::RotatedXor => x.xor(b).rotate_left(1),
         }
     }
 
@@ -80,11 +80,11 @@ impl Transform {
     pub(crate) fn inverse<W: Word>(self, u: W, b: W) -> W {
         match self {
             Self::Identity => u,
-            Self::Rotate => u.rotate_right_1(),
+            Self::Rotate => u.rotate_right(1),
             Self::FloatSubtract => u.unzigzag().add(b.to_order()).order_to_bits(),
             Self::IntSubtract => u.unzigzag().add(b),
             Self::Xor => u.xor(b),
-            Self::RotatedXor => u.rotate_right_1().xor(b),
+            Self::RotatedXor => u.rotate_right(1).xor(b),
         }
     }
 }

@@ -19,8 +19,11 @@ pub(crate) trait Word: bytemuck::Pod + Eq {
     fn byte(self, index: usize) -> u8;
     /// `self` with `byte` at `index`, where it was zero.
     fn with_byte(self, index: usize, byte: u8) -> Self;
-    fn rotate_left_1(self) -> Self;
-    fn rotate_right_1(self) -> Self;
+    fn rotate_left(self, bits: u32) -> Self;
+    fn rotate_right(self, bits: u32) -> Self;
+    fn shift_left(self, bits: u32) -> Self;
+    /// `self` with its lowest bit zero.
+    fn clear_lowest(self) -> Self;
     fn xor(self, other: Self) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -37,10 +40,16 @@ pub(crate) trait Word: bytemuck::Pod + Eq {
     fn to_u64(self) -> u64;
     /// The low bits of a 64-bit word.
     fn from_u64(word: u64) -> Self;
+    /// A signed byte, its sign extended.
+    fn from_i8(byte: i8) -> Self;
+    /// `self * weight / 2^15`, rounded down, of all bits of the product.
+    fn scale(self, weight: u16) -> Self;
+    /// The top 24 bits, zeros below a shorter word: what an f32 holds exactly.
+    fn top_24(self) -> i32;
 }
 
 macro_rules! word {
-    ($unsigned:ty, $signed:ty) => {
+    ($unsigned:ty, $signed:ty, $wide:ty) => {
         impl Word for $unsigned {
             const BYTES: usize = size_of::<$unsigned>();
             const ZERO: Self = 0;
@@ -64,12 +73,20 @@ macro_rules! word {
                 self | Self::from(byte) << (8 * index)
             }
             #[inline(always)]
-            fn rotate_left_1(self) -> Self {
-                self.rotate_left(1)
+            fn rotate_left(self, bits: u32) -> Self {
+                self.rotate_left(bits)
             }
             #[inline(always)]
-            fn rotate_right_1(self) -> Self {
-                self.rotate_right(1)
+            fn rotate_right(self, bits: u32) -> Self {
+                self.rotate_right(bits)
+            }
+            #[inline(always)]
+            fn shift_left(self, bits: u32) -> Self {
+                self << bits
+            }
+            #[inline(always)]
+            fn clear_lowest(self) -> Self {
+                self & !1
             }
             #[inline(always)]
             fn xor(self, other: Self) -> Self {
@@ -103,7 +120,7 @@ macro_rules! word {
             }
             #[inline(always)]
             fn key(self) -> u8 {
-                self.rotate_left(1).byte(Self::BYTES - 1)
+                Word::rotate_left(self, 1).byte(Self::BYTES - 1)
             }
             #[inline(always)]
             fn bit_length(self) -> u32 {
@@ -117,14 +134,30 @@ macro_rules! word {
             fn from_u64(word: u64) -> Self {
                 word as Self
             }
+            #[inline(always)]
+            fn from_i8(byte: i8) -> Self {
+                <$signed>::from(byte).cast_unsigned()
+            }
+            #[inline(always)]
+            fn scale(self, weight: u16) -> Self {
+                (<$wide>::from(self) * <$wide>::from(weight) >> 15) as Self
+            }
+            #[inline(always)]
+            fn top_24(self) -> i32 {
+                if Self::BITS >= 24 {
+                    (self >> (Self::BITS.saturating_sub(24))) as i32
+                } else {
+                    (self as i32) << 24u32.saturating_sub(Self::BITS)
+                }
+            }
         }
     };
 }
 
-word!(u8, i8);
-word!(u16, i16);
-word!(u32, i32);
-word!(u64, i64);
+word!(u8, i8, u32);
+word!(u16, i16, u32);
+word!(u32, i32, u64);
+word!(u64, i64, u128);
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +169,7 @@ mod tests {
         for bits in 0..=u16::MAX {
             assert_eq!(bits.to_order().order_to_bits(), bits);
             assert_eq!(bits.zigzag().unzigzag(), bits);
-            assert_eq!(bits.rotate_left_1().rotate_right_1(), bits);
+            assert_eq!(bits.rotate_left(1).rotate_right(1), bits);
             assert!(!std::mem::replace(
                 &mut seen[usize::from(bits.to_order())],
                 true

@@ -1,11 +1,11 @@
 //! One chunk of a save: known already, or encoded against the best base that the bounds allow.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::chain::{self, Bounds, Candidate, DEPENDENCY_GAIN_PERCENT};
-use crate::codec::{self, Encoding, Estimate, Workspace};
-use crate::dtype::Lane;
+use crate::chain::{self, Bounds, Candidate};
+use crate::codec::{self, Estimate, Form, Layout, Workspace};
 use crate::error::{Error, Result};
 use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
@@ -13,7 +13,7 @@ use crate::hash;
 use crate::id::ChunkId;
 use crate::restore::decode::{Decoder, check_chunk};
 use crate::save::Full;
-use crate::save::probe::DeltaProbe;
+use crate::save::probe::Probe;
 use crate::store::Store;
 
 /// What holds for all chunks of a save.
@@ -31,11 +31,12 @@ pub(crate) struct ChunkSaver<'s> {
 /// One chunk and what is known of it beforehand.
 pub(crate) struct ChunkTask<'t> {
     pub(crate) raw: &'t [u8],
-    pub(crate) lane: Lane,
+    pub(crate) form: Form,
     /// The parent's chunk of the same tensor and range, if it is as long.
     pub(crate) parent: Option<ChunkId>,
     pub(crate) index: u64,
-    pub(crate) probe: &'t DeltaProbe,
+    pub(crate) base_probe: &'t Probe,
+    pub(crate) grid_probe: &'t Probe,
 }
 
 /// What became of a chunk.
@@ -62,7 +63,7 @@ impl ChunkSaver<'_> {
             .parent
             .filter(|parent| self.equals_held(parent, task.raw));
         let id = unchanged.unwrap_or_else(|| hash::chunk_id(task.raw));
-        let lanes = (task.raw.len() / task.lane.width) as u64;
+        let lanes = (task.raw.len() / task.form.lane.width) as u64;
         if self.is_stored(&id)? || !self.claim(&id) {
             let changed_lanes = if task.parent == Some(id) { 0 } else { lanes };
             return Ok(SavedChunk {
@@ -71,11 +72,16 @@ impl ChunkSaver<'_> {
                 changed_lanes,
             });
         }
-        let base = self.choose_base(task, decoder)?;
-        let changed_lanes = base
-            .as_ref()
-            .map_or(lanes, |b| codec::changed_lanes(task.raw, &b.raw, task.lane));
-        let (record, entry) = self.encode(task, id, base.as_ref(), &mut decoder.workspace)?;
+        let alone = LazyCell::new(|| codec::estimate_alone(task.raw, task.form));
+        let base = self.choose_base(task, &alone, decoder)?;
+        let changed_lanes = base.as_ref().map_or(lanes, |b| {
+            codec::changed_lanes(task.raw, &b.raw, task.form.lane)
+        });
+        let (record, entry, layout) =
+            self.encode(task, id, base.as_ref(), &alone, &mut decoder.workspace)?;
+        if task.form.rows.is_some() {
+            task.grid_probe.tell(layout.is_grid());
+        }
         if self.verify {
             self.decode_again(task, &record, base.as_ref(), &mut decoder.workspace)?;
         }
@@ -117,8 +123,13 @@ impl ChunkSaver<'_> {
     }
 
     /// The nearest base that the bounds allow and that saves enough.
-    fn choose_base(&self, task: &ChunkTask<'_>, decoder: &mut Decoder) -> Result<Option<Base>> {
-        if self.full != Full::Auto || !task.probe.is_worth_trying(task.index) {
+    fn choose_base(
+        &self,
+        task: &ChunkTask<'_>,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Base>> {
+        if self.full != Full::Auto || !task.base_probe.is_worth_trying(task.index) {
             return Ok(None);
         }
         let store = &self.store.0;
@@ -132,7 +143,6 @@ impl ChunkSaver<'_> {
             .filter(|_| usable)
             .and_then(|id| find(&id))
             .filter(|e| e.raw_len as usize == task.raw.len());
-        let alone = codec::estimate_alone(task.raw, task.lane);
         let mut candidate = parent.map(Candidate::parent);
         while let Some(tried) = candidate {
             // The lower bound of a record's cost rules most bases out before they are decoded.
@@ -141,16 +151,17 @@ impl ChunkSaver<'_> {
                 continue;
             }
             let raw = self.base_bytes(&tried.base, decoder)?;
-            let estimate = codec::estimate(task.raw, &raw, task.lane);
-            if estimate.stored_len * 100 > alone.stored_len * (100 - DEPENDENCY_GAIN_PERCENT) {
-                task.probe.tell(false);
+            let estimate = codec::estimate(task.raw, &raw, task.form);
+            if estimate.stored_len * 1000 > alone.stored_len * (1000 - self.bounds.gain_min_milli())
+            {
+                task.base_probe.tell(false);
                 return Ok(None);
             }
             let own_cost = estimate.stored_len as u64 + merge_cost(task.raw.len());
             if tried.fits(self.bounds, own_cost, task.raw.len())
                 && !tried.is_worn_out(estimate.stored_len)
             {
-                task.probe.tell(true);
+                task.base_probe.tell(true);
                 return Ok(Some(Base {
                     candidate: tried,
                     raw,
@@ -192,33 +203,44 @@ impl ChunkSaver<'_> {
         task: &ChunkTask<'_>,
         id: ChunkId,
         base: Option<&Base>,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         workspace: &mut Workspace,
-    ) -> Result<(Vec<u8>, IndexEntry)> {
+    ) -> Result<(Vec<u8>, IndexEntry, Layout)> {
         let mut record = Vec::with_capacity(codec::max_encoded_len(task.raw.len()));
         if let Some(base) = base {
-            let method = base.estimate.method;
-            let encoding = codec::encode(
+            let encoding = codec::encode_estimated(
                 task.raw,
                 Some(&base.raw),
-                task.lane,
-                method,
+                task.form,
+                &base.estimate,
                 self.level,
                 workspace,
                 &mut record,
             )?;
             let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
             if !encoding.uses_base {
-                return Ok((record, self.entry(task, id, None, cost, encoding)));
+                return Ok((record, self.entry(task, id, None, cost), encoding.layout));
             }
             if base.candidate.fits(self.bounds, cost, task.raw.len()) {
-                return Ok((record, self.entry(task, id, Some(base), cost, encoding)));
+                return Ok((
+                    record,
+                    self.entry(task, id, Some(base), cost),
+                    encoding.layout,
+                ));
             }
             record.clear();
         }
-        let encoding =
-            codec::encode_alone(task.raw, task.lane, self.level, workspace, &mut record)?;
+        let encoding = codec::encode_estimated(
+            task.raw,
+            None,
+            task.form,
+            alone,
+            self.level,
+            workspace,
+            &mut record,
+        )?;
         let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
-        Ok((record, self.entry(task, id, None, cost, encoding)))
+        Ok((record, self.entry(task, id, None, cost), encoding.layout))
     }
 
     /// The index entry, without what the pack writer fills in; the cycle's length gets the
@@ -229,7 +251,6 @@ impl ChunkSaver<'_> {
         id: ChunkId,
         base: Option<&Base>,
         cost: u64,
-        _: Encoding,
     ) -> IndexEntry {
         let saturate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         let on = base.map(|b| &b.candidate);
@@ -281,7 +302,7 @@ impl ChunkSaver<'_> {
             if let Some(parent) = &task.parent {
                 bases.remove(parent);
             }
-            if task.probe.is_worth_trying(1) {
+            if task.base_probe.is_worth_trying(1) {
                 bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
             }
             return;

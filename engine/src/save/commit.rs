@@ -18,7 +18,7 @@ use crate::restore::Checkpoint;
 use crate::save::chunk::{self, ChunkSaver};
 use crate::save::draft::Draft;
 use crate::save::pipeline::{self, Item};
-use crate::save::probe::DeltaProbe;
+use crate::save::probe::Probe;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
 use crate::store::cache;
@@ -165,7 +165,9 @@ fn items<'a>(draft: &'a Draft<'_>, body: &Body) -> Vec<Item<'a>> {
                     .filter(|p| p.dtype == entry.dtype)
                     .map(|p| (p.cut(), p.chunks.as_slice())),
             ),
-            probe: DeltaProbe::default(),
+            row_len: row_len(entry),
+            base_probe: Probe::default(),
+            grid_probe: Probe::default(),
         });
     let blobs = draft
         .blobs
@@ -184,9 +186,20 @@ fn items<'a>(draft: &'a Draft<'_>, body: &Body) -> Vec<Item<'a>> {
                     .and_then(|p| p.blob(&entry.name))
                     .map(|p| (p.cut(), p.chunks.as_slice())),
             ),
-            probe: DeltaProbe::default(),
+            row_len: None,
+            base_probe: Probe::default(),
+            grid_probe: Probe::default(),
         });
     tensors.chain(blobs).collect()
+}
+
+/// Lanes in a row of a tensor, where it is a table.
+fn row_len(entry: &TensorEntry) -> Option<usize> {
+    let lane_bits = entry.dtype.lane().width as u64 * 8;
+    let elements = chunking::row_elements(&entry.shape, entry.chunk_elements)?;
+    let bits = elements.checked_mul(entry.dtype.bits())?;
+    let lanes = (bits % lane_bits == 0).then_some(bits / lane_bits)?;
+    usize::try_from(lanes).ok()
 }
 
 /// What the second and third hop made.
@@ -426,6 +439,8 @@ fn make_durable(
         let mut file = disk.create(txn.id)?;
         file.write(&bytes)?;
         file.sync()?;
+        // A cached summary may call it relaxed.
+        cache::discard(disk, cache::SUMMARIES)?;
         file.replace(&path)?;
         store.0.history.add(&existing, bytes.len() as u64);
     }

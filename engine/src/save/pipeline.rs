@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Condvar, Mutex, PoisonError};
 
+use crate::codec::{Form, Rows};
 use crate::dtype::Lane;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::progress::{self, Observer};
 use crate::save::chunk::{ChunkSaver, ChunkTask, SavedChunk};
 use crate::save::draft::Source;
-use crate::save::probe::DeltaProbe;
+use crate::save::probe::Probe;
 
 /// Chunks that workers may be ahead of the writer, for each thread.
 const AHEAD_PER_THREAD: usize = 8;
@@ -27,7 +28,10 @@ pub(crate) struct Item<'a> {
     pub(crate) cut: crate::chunking::Cut,
     /// The parent's chunks of the same tensor or blob, if it is cut alike.
     pub(crate) parent_chunks: &'a [ChunkId],
-    pub(crate) probe: DeltaProbe,
+    /// Lanes in a row, where the lanes are a table.
+    pub(crate) row_len: Option<usize>,
+    pub(crate) base_probe: Probe,
+    pub(crate) grid_probe: Probe,
 }
 
 /// One chunk of one item.
@@ -167,12 +171,21 @@ fn save_piece(
     let lost = || Error::new(ErrorKind::InvalidInput, "piece", "a piece of no item");
     let item = items.get(piece.item).ok_or_else(lost)?;
     let index = usize::try_from(piece.index).unwrap_or(usize::MAX);
+    let first_lane = usize::try_from(piece.range.start).unwrap_or(usize::MAX) / item.lane.width;
+    let rows = item.row_len.map(|len| Rows {
+        len,
+        column: first_lane % len,
+    });
     let task = ChunkTask {
         raw: item.source.get(piece.range.clone(), buffer)?,
-        lane: item.lane,
+        form: Form {
+            lane: item.lane,
+            rows: rows.filter(|_| item.grid_probe.is_worth_trying(piece.index)),
+        },
         parent: item.parent_chunks.get(index).copied(),
         index: piece.index,
-        probe: &item.probe,
+        base_probe: &item.base_probe,
+        grid_probe: &item.grid_probe,
     };
     saver.save(&task, decoder)
 }

@@ -74,6 +74,13 @@ pub(crate) fn replace(
     Ok(())
 }
 
+/// Removes every cache file of a kind: what it says is about to become untrue.
+pub(crate) fn discard(disk: &dyn Disk, kind: &'static str) -> Result<()> {
+    files(disk, kind)
+        .iter()
+        .try_for_each(|file| disk.remove(file))
+}
+
 /// Cached indexes of the packs that are wanted.
 pub(crate) fn load_indexes(disk: &dyn Disk, wanted: &HashSet<PackId>) -> Vec<CachedIndex> {
     if wanted.len() < UNCACHED_MIN {

@@ -184,15 +184,21 @@ fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
             format!("{} {}", placement.run, placement.seq),
         ));
     }
-    // A boot that could not be told is nobody's: zeros match no boot.
-    let same_boot = placement.boot != [0; 16] && placement.boot == disk.boot_id();
-    if placement.durability == Durability::Relaxed && !same_boot {
+    if !counts_unproven(disk, placement) {
         prove(disk, &manifest).map_err(|e| {
             e.file(&path)
                 .hint("a relaxed save of an earlier boot did not reach the disk whole")
         })?;
     }
     Ok((manifest, file.len() as u64))
+}
+
+/// Whether a checkpoint counts without a look at its records: it was made durable, or a relaxed
+/// save of this boot left it in the page cache.
+fn counts_unproven(disk: &dyn Disk, placement: &Placement) -> bool {
+    // A boot that could not be told is nobody's: zeros match no boot.
+    let same_boot = || placement.boot != [0; 16] && placement.boot == disk.boot_id();
+    placement.durability != Durability::Relaxed || same_boot()
 }
 
 /// Checks every record that the checkpoint needs, in whichever packs they are by now.
@@ -292,7 +298,10 @@ impl History {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for file in cache::load(disk, cache::SUMMARIES) {
             for item in cache_file::decode(&file).unwrap_or_default() {
-                if let Ok(summary) = Summary::decode(item) {
+                let Ok(summary) = Summary::decode(item) else {
+                    continue;
+                };
+                if counts_unproven(disk, &summary.placement) {
                     known
                         .entry(summary.place())
                         .or_insert_with(|| Arc::new(summary));
@@ -301,7 +310,7 @@ impl History {
         }
     }
 
-    /// Writes the summaries of all durable checkpoints to the cache, if enough are not there.
+    /// Writes the summaries of all whole checkpoints to the cache, if enough are not there.
     pub(crate) fn refresh_cache(&self, disk: &dyn Disk, txn: u128) -> Result<()> {
         let mut places = Vec::new();
         for run in runs(disk)? {
@@ -316,11 +325,8 @@ impl History {
             return Ok(());
         }
         let listing = self.summaries(disk, places)?;
-        let durable = listing
-            .checkpoints
-            .iter()
-            .filter(|s| s.placement.durability != Durability::Relaxed);
-        let items = durable.map(|s| s.encode()).collect::<Result<Vec<_>>>()?;
+        let whole = listing.checkpoints.iter();
+        let items = whole.map(|s| s.encode()).collect::<Result<Vec<_>>>()?;
         cache::replace(disk, txn, cache::SUMMARIES, &items)
     }
 }

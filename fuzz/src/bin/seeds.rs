@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::Path;
 
-use milepost_engine::codec::{self, Workspace, transform::Transform};
+use milepost_engine::codec::{self, Form, Layout, Rows, Workspace, transform::Transform};
 use milepost_engine::dtype::Lane;
 use milepost_engine::{Level, Result};
 use milepost_fuzz::memory_disk::Files;
@@ -96,17 +96,18 @@ fn records() -> Vec<Vec<u8>> {
         width: 2,
         float: true,
     };
-    let record = |transform: codec::transform::Transform| {
-        let method = milepost_engine::codec::Method {
-            transform,
-            layout: milepost_engine::codec::Layout::Planes,
-        };
+    let form = Form {
+        lane,
+        rows: Some(Rows { len: 8, column: 3 }),
+    };
+    let record = |(transform, layout)| {
+        let method = codec::Method { transform, layout };
         let mut record = vec![raw.len() as u8, 0, 0];
         let mut workspace = Workspace::default();
         codec::encode(
             &raw,
             Some(&raw),
-            lane,
+            form,
             method,
             Level::Fast,
             &mut workspace,
@@ -114,8 +115,11 @@ fn records() -> Vec<Vec<u8>> {
         )?;
         Ok(record)
     };
-    Transform::ALL
+    let planes = Transform::ALL.map(|t| (t, Layout::Planes));
+    let grids = [Layout::Grid, Layout::GridDelta].map(|l| (Transform::Rotate, l));
+    planes
         .into_iter()
+        .chain(grids)
         .map(record)
         .collect::<Result<_>>()
         .unwrap_or_default()
@@ -127,11 +131,13 @@ fn chunks() -> Vec<Vec<u8>> {
         .flat_map(|i| f32::from(i).to_le_bytes())
         .collect();
     let codes = [
-        [2, 1, 1, 0],
-        [2, 1, 2, 0],
-        [1, 0, 3, 1],
-        [0, 0, 4, 1],
-        [3, 1, 5, 0],
+        [2, 1, 1, 0, 0, 0],
+        [2, 1, 2, 0, 0, 0],
+        [1, 0, 3, 1, 0, 0],
+        [0, 0, 4, 1, 0, 0],
+        [3, 1, 5, 0, 0, 0],
+        [2, 1, 25, 0, 8, 3],
+        [2, 1, 33, 1, 8, 0],
     ];
     codes
         .iter()

@@ -38,6 +38,49 @@ fn leading(b: &mut Build, bend: fn(&mut Codes)) {
     b.delta(&codes);
 }
 
+/// Four lanes in two rows of two; every term and difference is nothing.
+const GRID: Grid = Grid {
+    row_len: 2,
+    column: 0,
+    level: 0,
+    weight: 0,
+    unit: 0,
+    turn: 4,
+};
+
+struct Grid {
+    row_len: u32,
+    column: u32,
+    level: u64,
+    weight: u16,
+    unit: u8,
+    turn: u8,
+}
+
+impl Grid {
+    fn params(&self) -> Vec<u8> {
+        let mut params = self.row_len.to_le_bytes().to_vec();
+        params.extend(self.column.to_le_bytes());
+        params.extend(self.level.to_le_bytes());
+        params.extend(self.weight.to_le_bytes());
+        params.extend([self.unit, self.turn]);
+        params
+    }
+}
+
+fn grid(b: &mut Build, grid: &Grid, bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        transform: 1,
+        layout: 3,
+        params: grid.params(),
+        streams: vec![(1, vec![0]); 6],
+        ..Codes::zeros(16)
+    };
+    bend(&mut codes);
+    b.alone(&codes);
+}
+
 fn zstd(b: &mut Build, bend: fn(&mut Vec<u8>)) {
     let mut codes = Codes {
         lane_width: 4,
@@ -172,4 +215,53 @@ pub(super) const CASES: &[Case] = &[
         "an escape is left over", |b| leading(b, |c| c.streams[2].1 = vec![0; 4])),
     case!("leading-escape-half", "R59", "corrupt" / "leading-streams" at "restore",
         "half an escape is left over", |b| leading(b, |c| c.streams[2].1 = vec![0; 2])),
+    case!("grid-transform", "R52", "corrupt" / "record-rule" at "restore",
+        "layout grid with transform identity", |b| grid(b, &GRID, |c| c.transform = 0)),
+    case!("grid-narrow", "R52", "corrupt" / "record-rule" at "restore",
+    "layout grid with lanes of one byte", |b| grid(b, &GRID, |c| {
+        c.lane_width = 1;
+        c.streams.truncate(3);
+    })),
+    case!("grid-base", "R52", "corrupt" / "record-rule" at "restore",
+    "layout grid with a base", |b| delta(b, |c| {
+        c.transform = 1;
+        c.layout = 3;
+        c.params = GRID.params();
+        c.streams = vec![(1, vec![0]); 6];
+    })),
+    case!("grid-delta-alone", "R52", "corrupt" / "record-rule" at "restore",
+        "layout grid-delta without a base", |b| grid(b, &GRID, |c| c.layout = 4)),
+    case!("grid-streams", "R53", "corrupt" / "record-streams" at "restore",
+        "layout grid without a stream of terms",
+        |b| grid(b, &GRID, |c| c.streams.truncate(5))),
+    case!("grid-terms-short", "R54", "corrupt" / "raw-stream" at "restore",
+        "layout grid with three terms of four",
+        |b| grid(b, &GRID, |c| c.streams[5] = (0, vec![0; 3]))),
+    case!("grid-params-short", "R1", "corrupt" / "truncated" at "restore",
+        "layout grid with 19 bytes of params",
+        |b| grid(b, &GRID, |c| c.params.truncate(19))),
+    case!("grid-params-long", "R66", "corrupt" / "grid-params" at "restore",
+        "layout grid with 21 bytes of params", |b| grid(b, &GRID, |c| c.params.push(0))),
+    case!("grid-column", "R66", "corrupt" / "grid-params" at "restore",
+        "lane 0 lies behind its row's end", |b| grid(b, &Grid { column: 2, ..GRID }, |_| ())),
+    case!("grid-row-empty", "R66", "corrupt" / "grid-params" at "restore",
+        "rows of no lanes", |b| grid(b, &Grid { row_len: 0, ..GRID }, |_| ())),
+    case!("grid-terms", "R66", "corrupt" / "grid-params" at "restore",
+        "more terms than lanes", |b| grid(b, &Grid { row_len: 4, ..GRID }, |_| ())),
+    case!("grid-level", "R66", "corrupt" / "grid-params" at "restore",
+        "a level of 33 bits for lanes of 32",
+        |b| grid(b, &Grid { level: 1 << 32, ..GRID }, |_| ())),
+    case!("grid-weight", "R66", "corrupt" / "grid-params" at "restore",
+        "layout grid with a weight", |b| grid(b, &Grid { weight: 1, ..GRID }, |_| ())),
+    case!("grid-unit", "R66", "corrupt" / "grid-params" at "restore",
+        "terms shifted by 32 bits in lanes of 32",
+        |b| grid(b, &Grid { unit: 32, ..GRID }, |_| ())),
+    case!("grid-turn", "R66", "corrupt" / "grid-params" at "restore",
+        "differences rotated by 9 bits", |b| grid(b, &Grid { turn: 9, ..GRID }, |_| ())),
+    case!("grid-low", "R67", "corrupt" / "grid-overflow" at "restore",
+        "a low part of five bits beside an overflow of four",
+        |b| grid(b, &GRID, |c| c.streams[0] = (1, vec![16]))),
+    case!("grid-overflow", "R67", "corrupt" / "grid-overflow" at "restore",
+        "an overflow of five bits beside a low part of four",
+        |b| grid(b, &GRID, |c| c.streams[4] = (1, vec![16]))),
 ];
