@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -282,20 +282,25 @@ impl Disk for RealDisk {
     }
 
     fn boot_id(&self) -> [u8; 16] {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the kernel's own file, not the store's"
-        )]
-        let file = File::open("/proc/sys/kernel/random/boot_id");
-        let mut text = [0; 36];
-        let read = file.and_then(|f| f.read_exact_at(&mut text, 0));
-        let mut id = [0; 16];
-        if read.is_ok() {
-            id.copy_from_slice(blake3::hash(&text).as_bytes().split_at(16).0);
-        }
-        id
+        *BOOT_ID
     }
 }
+
+/// No process outlives its boot, and a listing asks thousands of times.
+static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(|| {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the kernel's own file, not the store's"
+    )]
+    let file = File::open("/proc/sys/kernel/random/boot_id");
+    let mut text = [0; 36];
+    let read = file.and_then(|f| f.read_exact_at(&mut text, 0));
+    let mut id = [0; 16];
+    if read.is_ok() {
+        id.copy_from_slice(blake3::hash(&text).as_bytes().split_at(16).0);
+    }
+    id
+});
 
 fn tried(result: std::result::Result<(), std::fs::TryLockError>) -> std::io::Result<bool> {
     match result {
