@@ -37,15 +37,21 @@ fn values(lanes: usize, time: u64) -> Vec<f64> {
     luck.take(lanes).enumerate().map(value).collect()
 }
 
+/// The bits of the nearest single-precision float.
+#[expect(clippy::cast_possible_truncation, reason = "rounding is what is meant")]
+fn single(value: f64) -> u32 {
+    (value as f32).to_bits()
+}
+
 /// The values as a dtype's bytes; every third is negative where signs are asked for.
 fn bytes_of(dtype: Dtype, values: &[f64], signed: bool) -> Vec<u8> {
     let sign = |(at, v): (usize, &f64)| if signed && at % 3 == 0 { -*v } else { *v };
     let values = values.iter().enumerate().map(sign);
     match dtype {
         Dtype::F64 => values.flat_map(f64::to_le_bytes).collect(),
-        Dtype::F32 => values.flat_map(|v| (v as f32).to_le_bytes()).collect(),
+        Dtype::F32 => values.flat_map(|v| single(v).to_le_bytes()).collect(),
         _ => {
-            let halves = values.map(|v| (v as f32).to_bits() >> 16);
+            let halves = values.map(|v| single(v) >> 16);
             let bytes = halves.flat_map(|b| b.to_le_bytes().into_iter().take(2));
             bytes.collect()
         }

@@ -76,26 +76,9 @@ struct DecodePlan<'a> {
 
 impl<'a> DecodePlan<'a> {
     fn new(head: &RecordHead<'_>, inputs: &[&'a [u8]], out_len: usize) -> Result<Self> {
-        let unknown = |what: &str, code: u8| {
-            Error::new(
-                ErrorKind::Unsupported,
-                "encoding",
-                format!("{what} {code} is not known"),
-            )
-            .hint("upgrade milepost")
-        };
-        let predictor = Predictor::ALL
-            .into_iter()
-            .find(|p| p.code() == head.predictor)
-            .ok_or_else(|| unknown("predictor", head.predictor))?;
-        let transform = Transform::ALL
-            .into_iter()
-            .find(|t| t.code() == head.transform)
-            .ok_or_else(|| unknown("transform", head.transform))?;
-        let layout = Layout::ALL
-            .into_iter()
-            .find(|l| l.code() == head.layout)
-            .ok_or_else(|| unknown("layout", head.layout))?;
+        let predictor = named("predictor", &Predictor::ALL, |p| p.code(), head.predictor)?;
+        let transform = named("transform", &Transform::ALL, |t| t.code(), head.transform)?;
+        let layout = named("layout", &Layout::ALL, |l| l.code(), head.layout)?;
         let width = usize::from(head.lane_width);
         let rules = [
             (
@@ -151,6 +134,19 @@ impl<'a> DecodePlan<'a> {
             base: inputs.first().copied().unwrap_or_default(),
         })
     }
+}
+
+/// The entry of a registry that has a code.
+fn named<T: Copy>(what: &str, all: &[T], code_of: fn(T) -> u8, code: u8) -> Result<T> {
+    let found = all.iter().copied().find(|entry| code_of(*entry) == code);
+    found.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            "encoding",
+            format!("{what} {code} is not known"),
+        )
+        .hint("upgrade milepost")
+    })
 }
 
 fn stream_count(expected: usize, found: usize) -> Error {

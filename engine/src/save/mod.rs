@@ -1,10 +1,13 @@
 //! Save: draft, then cut and encode in parallel, write packs, publish.
 
 mod chunk;
+mod closure;
 mod commit;
 mod draft;
+mod items;
 mod pipeline;
 mod probe;
+mod publish;
 
 pub use draft::{ByteSource, Draft};
 

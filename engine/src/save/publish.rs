@@ -1,0 +1,356 @@
+//! The last hop of a save, in the order of format-spec.md section 15.3: packs, then the
+//! manifest, each durable before the next step relies on it.
+
+use std::collections::HashSet;
+
+use crate::codec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::body::Body;
+use crate::format::manifest::Manifest;
+use crate::format::placement::{Durability, PackHint, Placement};
+use crate::restore::Checkpoint;
+use crate::save::chunk;
+use crate::save::closure::Closure;
+use crate::save::{Full, SaveReport};
+use crate::store::Store;
+use crate::store::cache;
+use crate::store::disk::{Disk, LockMode, Published};
+use crate::store::history::{self, Place};
+use crate::store::pack_file::{PackFile, SealedPack};
+use crate::store::path;
+use crate::store::tags;
+use crate::store::txn::{self, Transaction};
+
+/// Caches are looked after every so many checkpoints of a run.
+const CACHE_EVERY: u64 = 64;
+
+/// What the last hop needs beside the manifest.
+pub(super) struct Publication<'p> {
+    pub(super) run: &'p str,
+    pub(super) parent: Option<&'p Checkpoint>,
+    pub(super) durability: Durability,
+    pub(super) packs: &'p [SealedPack],
+    pub(super) new_chunks: u64,
+    pub(super) full: Full,
+    pub(super) tags: &'p [String],
+}
+
+impl<'p> Publication<'p> {
+    /// The packs that must hold everything, if the checkpoint is to share with no other.
+    fn own_only(&self) -> Option<&'p [SealedPack]> {
+        (self.full == Full::SelfContained).then_some(self.packs)
+    }
+}
+
+/// Completes the manifest, makes everything it needs durable, and gives it its name: the
+/// commit point.
+pub(super) fn publish(
+    store: &Store,
+    txn: &Transaction,
+    mut manifest: Manifest,
+    save: Publication<'_>,
+) -> Result<SaveReport> {
+    let disk = &*store.0.disk;
+    let closure = store.with_every_pack(&[], manifest.body.chunks(), || {
+        Closure::of(store, &manifest.body, save.own_only())
+    })?;
+    manifest.packs.clone_from(&closure.packs);
+    require_packs(store, &closure.packs)?;
+    if save.durability != Durability::Relaxed {
+        sync_packs(store, save.parent, save.packs, &closure.packs)?;
+    }
+    if save.durability == Durability::Verified {
+        verify_packs(store, save.packs)?;
+    }
+    let run_folder = path::run_folder(save.run)?;
+    let _ordered = txn::wait_for(disk, &path::run_lock(save.run)?, LockMode::Exclusive)?;
+    disk.make_folder(&run_folder)?;
+    let places = history::places(disk, save.run)?;
+    if let Some(existing) = same_step(store, &places, &manifest)? {
+        let existing = match save.durability {
+            Durability::Relaxed => existing,
+            durability => make_durable(store, txn, existing, durability, &closure)?,
+        };
+        set_tags(store, txn, &existing, save.tags)?;
+        return Ok(report(&existing, 0, true));
+    }
+    manifest.placement = Placement {
+        run: save.run.to_owned(),
+        seq: next_seq(&places)?,
+        time_ms: (store.0.options.clock)(),
+        full: closure.depth == 0,
+        depth: closure.depth,
+        logical_bytes: manifest.body.logical_bytes(),
+        added_bytes: save
+            .packs
+            .iter()
+            .filter(|p| p.new)
+            .map(|p| p.hint.len)
+            .sum(),
+        restore_cost: closure.cost,
+        chunks: closure.chunks,
+        new_chunks: save.new_chunks,
+        durability: save.durability,
+        boot: if save.durability == Durability::Relaxed {
+            disk.boot_id()
+        } else {
+            [0; 16]
+        },
+    };
+    let bytes = manifest.encode(&codec::compress_section)?;
+    write_manifest(store, txn, &manifest, &bytes)?;
+    store.0.history.add(&manifest, bytes.len() as u64);
+    after_commit(store, txn, &manifest, save.tags)?;
+    Ok(report(&manifest, bytes.len() as u64, false))
+}
+
+fn next_seq(places: &[Place]) -> Result<u64> {
+    let last = places.last().map_or(0, |p| p.seq);
+    last.checked_add(1).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Limit,
+            "run-full",
+            "the run has used its last number",
+        )
+        .hint("fork a new run")
+    })
+}
+
+fn write_manifest(
+    store: &Store,
+    txn: &Transaction,
+    manifest: &Manifest,
+    bytes: &[u8],
+) -> Result<()> {
+    let disk = &*store.0.disk;
+    let placement = &manifest.placement;
+    let path = path::manifest(&placement.run, placement.seq, &manifest.id)?;
+    let durable = placement.durability != Durability::Relaxed;
+    let mut file = disk.create(txn.id)?;
+    file.write(bytes)?;
+    if durable {
+        // The run's folder must have its own name before a name in it can count.
+        disk.sync(&path.parent().parent())?;
+        file.sync()?;
+    }
+    if file.publish(&path)? == Published::Exists {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            "manifest-exists",
+            "another writer took this place in the run",
+        )
+        .file(&path)
+        .hint("save again"));
+    }
+    if durable {
+        disk.sync(&path.parent())?;
+    }
+    Ok(())
+}
+
+/// Makes a checkpoint durable that the run has already: who saved it may have asked for less, or
+/// died before its name was synced. What it needs is durable by now.
+fn make_durable(
+    store: &Store,
+    txn: &Transaction,
+    mut existing: Manifest,
+    durability: Durability,
+    closure: &Closure,
+) -> Result<Manifest> {
+    let disk = &*store.0.disk;
+    let placement = &mut existing.placement;
+    let path = path::manifest(&placement.run, placement.seq, &existing.id)?;
+    disk.sync(&path.parent().parent())?;
+    if placement.durability == Durability::Relaxed {
+        placement.durability = durability;
+        placement.boot = [0; 16];
+        placement.full = closure.depth == 0;
+        placement.depth = closure.depth;
+        placement.restore_cost = closure.cost;
+        existing.packs.clone_from(&closure.packs);
+        let bytes = existing.encode(&codec::compress_section)?;
+        let mut file = disk.create(txn.id)?;
+        file.write(&bytes)?;
+        file.sync()?;
+        // A cached summary may call it relaxed.
+        cache::discard(disk, cache::SUMMARIES)?;
+        file.replace(&path)?;
+        store.0.history.add(&existing, bytes.len() as u64);
+    }
+    disk.sync(&path.parent())?;
+    Ok(existing)
+}
+
+/// Makes the bytes of a file durable that was named without that. Whoever opens it next reads
+/// what the device has: of a sync that failed, only the first caller is told, and the kernel
+/// goes on showing the bytes that it could not write.
+fn sync_named(disk: &dyn Disk, path: &path::StorePath) -> Result<()> {
+    let synced = disk.sync(path);
+    disk.open(path)?.forget_cached();
+    synced
+}
+
+/// A tag that was asked for and not set is an error, though the checkpoint is committed.
+fn set_tags(store: &Store, txn: &Transaction, manifest: &Manifest, tags: &[String]) -> Result<()> {
+    tags.iter()
+        .try_for_each(|tag| tags::write(&*store.0.disk, txn.id, tag, &manifest.id))
+}
+
+/// Tags and caches: the checkpoint is committed whatever happens here.
+fn after_commit(
+    store: &Store,
+    txn: &Transaction,
+    manifest: &Manifest,
+    tags: &[String],
+) -> Result<()> {
+    let disk = &*store.0.disk;
+    set_tags(store, txn, manifest, tags)?;
+    if manifest.placement.seq.is_multiple_of(CACHE_EVERY) {
+        let refreshed = store.0.history.refresh_cache(disk, txn.id).and_then(|()| {
+            cache::refresh_indexes(disk, txn.id, &crate::store::catalog::list_packs(disk)?)
+        });
+        if let Err(error) = refreshed {
+            tracing::warn!(%error, "a cache was not written");
+        }
+    }
+    Ok(())
+}
+
+/// Holds that every pack found by dedup is still there: a collector may have run meanwhile.
+fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
+    for hint in packs {
+        let opened = PackFile::open_for_records(&*store.0.disk, &hint.pack);
+        if let Err(error) = opened.and_then(|pack| pack.require_len(hint.len)) {
+            // What this process knows of the store is out of date.
+            store.forget_packs();
+            return Err(error.hint("the store changed during the save; save again"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes packs and their names durable. What the parent needs is so already if the parent is
+/// durable; packs of others, found by dedup, may not be.
+fn sync_packs(
+    store: &Store,
+    parent: Option<&Checkpoint>,
+    own: &[SealedPack],
+    needed: &[PackHint],
+) -> Result<()> {
+    let disk = &*store.0.disk;
+    let parent = parent
+        .map(Checkpoint::manifest)
+        .filter(|m| m.placement.durability != Durability::Relaxed);
+    let settled: HashSet<_> = parent
+        .iter()
+        .flat_map(|m| &m.packs)
+        .map(|h| h.pack)
+        .collect();
+    let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
+    let mut folders = HashSet::new();
+    for hint in needed {
+        let (path, is_own) = (path::pack(&hint.pack), own.contains(&hint.pack));
+        if settled.contains(&hint.pack) && !is_own {
+            continue;
+        }
+        if !is_own {
+            let proved =
+                sync_named(disk, &path).and_then(|()| PackFile::open(disk, &hint.pack)?.prove());
+            if let Err(error) = proved {
+                store.forget_packs();
+                return Err(error.hint("save again: what another save left could not be kept"));
+            }
+        }
+        folders.insert(path.parent());
+    }
+    let mut folders: Vec<_> = folders.into_iter().collect();
+    folders.sort_unstable();
+    for folder in &folders {
+        disk.sync(folder)?;
+    }
+    // A folder may be new; its own name must last as well.
+    folders
+        .first()
+        .map_or(Ok(()), |folder| disk.sync(&folder.parent()))
+}
+
+/// Reads every new record back from the device and decodes it.
+fn verify_packs(store: &Store, packs: &[SealedPack]) -> Result<()> {
+    let mut held = store.decoder();
+    for sealed in packs {
+        let pack = store
+            .0
+            .catalog
+            .open_pack(&*store.0.disk, &sealed.hint.pack)?;
+        pack.forget_cached();
+        for entry in &sealed.entries {
+            chunk::read_back(store, &entry.chunk, &mut held.decoder)?;
+        }
+    }
+    Ok(())
+}
+
+/// The run's checkpoint of the same step, if it is the very same; another one is a conflict.
+fn same_step(store: &Store, places: &[Place], manifest: &Manifest) -> Result<Option<Manifest>> {
+    let disk = &*store.0.disk;
+    let listing = store.0.history.summaries(disk, places.to_vec())?;
+    let Some(found) = listing
+        .checkpoints
+        .iter()
+        .find(|s| s.step == manifest.body.step)
+    else {
+        return Ok(None);
+    };
+    let existing = match history::read_manifest(disk, &found.place()) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            store.0.history.forget(&found.place());
+            return Ok(None);
+        }
+        read => read?,
+    };
+    let same = Body {
+        parent: None,
+        ..existing.body.clone()
+    }
+    .encode()?
+        == Body {
+            parent: None,
+            ..manifest.body.clone()
+        }
+        .encode()?;
+    if same {
+        return Ok(Some(existing));
+    }
+    Err(Error::new(
+        ErrorKind::Conflict,
+        "step-exists",
+        format!(
+            "run {:?} has another checkpoint of step {}",
+            found.placement.run, found.step
+        ),
+    )
+    .subject(format!("checkpoint {}", found.id.short()))
+    .hint("fork a new run at the checkpoint that was resumed from, or save another step"))
+}
+
+fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {
+    let placement = &manifest.placement;
+    SaveReport {
+        id: manifest.id,
+        run: placement.run.clone(),
+        seq: placement.seq,
+        step: manifest.body.step,
+        existed,
+        full: placement.full,
+        depth: placement.depth,
+        logical_bytes: placement.logical_bytes,
+        added_bytes: if existed {
+            0
+        } else {
+            placement.added_bytes + manifest_len
+        },
+        restore_cost: placement.restore_cost,
+        chunks: placement.chunks,
+        new_chunks: if existed { 0 } else { placement.new_chunks },
+    }
+}
