@@ -71,7 +71,7 @@ fn drop_from_cache(folder: &Path) -> std::io::Result<()> {
 }
 
 fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
-    let mut seconds = Vec::new();
+    let (mut seconds, mut planning) = (Vec::new(), Vec::new());
     let mut facts = serde_json::Value::Null;
     let mut buffers: Vec<Vec<u8>> = Vec::new();
     for _ in 0..args.repeats {
@@ -86,6 +86,7 @@ fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn st
         let checkpoint = Store::open(&args.store, options)?.checkpoint(revision)?;
         let (_, plan) = checkpoint.plan(&Selection::all())?;
         let planned = started.elapsed().as_secs_f64();
+        planning.push(planned);
         if buffers.is_empty() {
             let len = |n: &u64| usize::try_from(*n).unwrap_or(usize::MAX);
             buffers = plan.outputs.iter().map(|n| vec![1; len(n)]).collect();
@@ -103,6 +104,7 @@ fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn st
         });
     }
     facts["seconds"] = seconds.into();
+    facts["planning_seconds"] = planning.into();
     Ok(facts)
 }
 

@@ -1,5 +1,6 @@
 //! Restore: manifest, plan, read, decode into the caller's buffers.
 
+mod ahead;
 pub(crate) mod decode;
 pub mod plan;
 pub mod recipe;
@@ -18,6 +19,7 @@ use crate::format::manifest::Manifest;
 use crate::format::placement::PackHint;
 use crate::id::{CheckpointId, ChunkId};
 use crate::progress::{self, Observer, Unobserved};
+use crate::restore::ahead::OnStep;
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
@@ -205,7 +207,7 @@ impl Checkpoint {
     }
 
     /// Runs jobs over the store's threads, or on this one if there is little to do.
-    fn run<J: Send + AsStep>(
+    fn run<J: Send + Sync + OnStep>(
         &self,
         plan: &Plan,
         jobs: Vec<J>,
@@ -215,23 +217,37 @@ impl Checkpoint {
         let (total, done) = (plan.output_bytes(), AtomicU64::new(0));
         let one = |decoder: &mut decode::Decoder, scratch: &mut Vec<u8>, job: J| -> Result<()> {
             progress::check(observer)?;
-            let len = job.target_len();
+            let target = &job.step().target;
+            let len = target.end - target.start;
             work(decoder, job, &self.store, scratch)?;
             observer.advance(done.fetch_add(len, Ordering::Relaxed) + len, total);
             Ok(())
         };
-        if total < PARALLEL_BYTES_MIN || self.store.threads() == 1 {
-            let (mut held, mut scratch) = (self.store.decoder(), Vec::new());
-            return jobs
-                .into_iter()
-                .try_for_each(|job| one(&mut held.decoder, &mut scratch, job));
+        let alone = total < PARALLEL_BYTES_MIN || self.store.threads() == 1;
+        let (mut held, mut scratch) = (self.store.decoder(), Vec::new());
+        let announce = |window: Option<&ahead::Window<J>>| {
+            window.iter().for_each(|w| ahead::announce(&self.store, w));
+        };
+        let mut windows = ahead::windows(jobs).into_iter().peekable();
+        announce(windows.peek());
+        while let Some(window) = windows.next() {
+            let next = windows.peek();
+            if alone {
+                announce(next);
+                let mut jobs = window.jobs.into_iter();
+                jobs.try_for_each(|job| one(&mut held.decoder, &mut scratch, job))?;
+                continue;
+            }
+            let decode = || {
+                window.jobs.into_par_iter().try_for_each_init(
+                    || (self.store.decoder(), Vec::new()),
+                    |(held, scratch), job| one(&mut held.decoder, scratch, job),
+                )
+            };
+            let pool = self.store.pool()?;
+            pool.install(|| rayon::join(|| announce(next), decode).1)?;
         }
-        self.store.pool()?.install(|| {
-            jobs.into_par_iter().try_for_each_init(
-                || (self.store.decoder(), Vec::new()),
-                |(held, scratch), job| one(&mut held.decoder, scratch, job),
-            )
-        })
+        Ok(())
     }
 
     /// The bytes of one tensor.
@@ -326,23 +342,6 @@ fn buffer(len: u64) -> Result<Vec<u8>> {
     };
     bytes.resize(len, 0);
     Ok(bytes)
-}
-
-/// A job's destination, for counting.
-trait AsStep {
-    fn target_len(&self) -> u64;
-}
-
-impl AsStep for &PlanStep {
-    fn target_len(&self) -> u64 {
-        self.target.end - self.target.start
-    }
-}
-
-impl AsStep for (&PlanStep, &mut [u8]) {
-    fn target_len(&self) -> u64 {
-        self.1.len() as u64
-    }
 }
 
 /// The buffers cut into the plan's target ranges, in the order of its steps. The ranges are

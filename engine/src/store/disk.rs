@@ -10,6 +10,7 @@
 //! - A failed sync is final: the caller must drop the file and never retry it.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -123,6 +124,9 @@ pub trait FileView: Debug + Send + Sync {
 
     /// All bytes as memory, where the storage can map them and the reader wants that.
     fn mapped(&self) -> Option<&[u8]>;
+
+    /// Says that these bytes are about to be read: the storage may begin to fetch them.
+    fn will_need(&self, _range: Range<u64>) {}
 
     /// Says that these bytes were just written or will not be read again: later reads should
     /// come from the device, not from memory.

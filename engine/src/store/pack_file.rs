@@ -1,6 +1,5 @@
 //! Packs as files: sealing one, opening one, reading a record out of one.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -176,6 +175,11 @@ impl PackFile {
         self.view.forget_cached();
     }
 
+    /// Says that these bytes are about to be read.
+    pub(crate) fn will_need(&self, range: std::ops::Range<u64>) {
+        self.view.will_need(range);
+    }
+
     /// A record's bytes, checked against their CRC-32: borrowed from the map, or read into
     /// `buffer`.
     pub(crate) fn record<'a>(
@@ -274,12 +278,12 @@ fn read_index(view: &dyn FileView, id: &PackId) -> Result<Vec<IndexEntry>> {
     pack::decode_index(&index.bytes, index.offset)
 }
 
-struct IndexBytes<'a> {
+struct IndexBytes {
     offset: u64,
-    bytes: Cow<'a, [u8]>,
+    bytes: Vec<u8>,
 }
 
-fn read_index_bytes(view: &dyn FileView) -> Result<IndexBytes<'_>> {
+fn read_index_bytes(view: &dyn FileView) -> Result<IndexBytes> {
     let len = view.len();
     let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else {
         return Err(Error::corrupt("truncated", "a pack is too short").differs(TRAILER_LEN, len));
@@ -296,15 +300,14 @@ fn read_index_bytes(view: &dyn FileView) -> Result<IndexBytes<'_>> {
     })
 }
 
-/// Bytes that lie within the file, borrowed from its map or read.
-fn read(view: &dyn FileView, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
-    if let Some(map) = view.mapped() {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = map.get(start..).and_then(|rest| rest.get(..len));
-        let short = || Error::corrupt("truncated", "a pack is too short").offset(offset);
-        return bytes.map(Cow::Borrowed).ok_or_else(short);
+/// Bytes that lie within the file. Read, also where it is mapped: to fault in a page of a cold
+/// map, kernels may fetch megabytes around it.
+fn read(view: &dyn FileView, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let end = offset.checked_add(len as u64);
+    if end.is_none_or(|end| end > view.len()) {
+        return Err(Error::corrupt("truncated", "a pack is too short").offset(offset));
     }
     let mut bytes = vec![0; len];
     view.read_at(offset, &mut bytes)?;
-    Ok(Cow::Owned(bytes))
+    Ok(bytes)
 }

@@ -4,6 +4,8 @@
 //! planted in a store is an error, never a way out of it or a hang.
 
 use std::fs::File;
+use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -286,6 +288,9 @@ impl Disk for RealDisk {
     }
 }
 
+/// What kernels read ahead at once, unless told otherwise.
+const READ_AHEAD: usize = 128 << 10;
+
 /// No process outlives its boot, and a listing asks thousands of times.
 static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(|| {
     #[expect(
@@ -350,6 +355,14 @@ impl FileView for RealView {
 
     fn mapped(&self) -> Option<&[u8]> {
         self.mapping.as_ref().map(Mapping::bytes)
+    }
+
+    fn will_need(&self, range: Range<u64>) {
+        // The kernel takes no more at once than its read-ahead window.
+        for start in range.clone().step_by(READ_AHEAD) {
+            let len = NonZeroU64::new((range.end - start).min(READ_AHEAD as u64));
+            let _ = fs::fadvise(&self.file, start, len, fs::Advice::WillNeed);
+        }
     }
 
     fn forget_cached(&self) {
