@@ -183,7 +183,7 @@ def rotations(block: array, count: int) -> Iterable[tuple[str, array]]:
 def peak_memory(command: list[object]) -> tuple[int, float]:
     """Peak anonymous memory of a process in bytes, sampled, and its seconds."""
     started = time.perf_counter()
-    process = subprocess.Popen([str(c) for c in command])
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL)
     peak = 0
     while process.poll() is None:
         try:

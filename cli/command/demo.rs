@@ -180,6 +180,7 @@ fn train(root: &Path, schedule: Schedule, session: &Session) -> Result<First> {
     }
     let (full, stored) = sums(&rows);
     let sample = trainer.sample(SAMPLE_LEN);
+    let sample = sample.split_whitespace().collect::<Vec<_>>().join(" ");
     say(
         session,
         format!(
