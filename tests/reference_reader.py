@@ -1,26 +1,31 @@
 #!/usr/bin/env python3
 """A reference reader of the milepost store format, version 1.0, written from the specification alone.
 
-It is written for clarity and in the order of the specification's sections; a comment `# Section 9.2` says where a rule comes
-from.  It needs Python 3.11, numpy and zstandard.  It reads as a verifier at level "data" does (section 14.4): every chunk of
-every checkpoint is decoded and hashed.
+It is written for clarity and in the order of the specification's sections; `# Section 9.2` and `# R47` say where a rule comes
+from.  It needs numpy and zstandard.  Every chunk that it gives out was hashed.
 
-    reference_reader.py STORE                           prints what the store holds as one JSON document
-    reference_reader.py STORE --extract RUN SEQ OUT     writes a checkpoint as the safetensors file that it was made from
+    reference_reader.py STORE                        prints what the store holds as one JSON document
+    reference_reader.py STORE --checkpoint NAME      the same of one checkpoint: an id, a tag, or `latest` of run main
+    reference_reader.py STORE --extract RUN SEQ OUT  writes a checkpoint as the safetensors file that it was made from
+    reference_reader.py --all FOLDER                 holds every golden store below FOLDER against its expected.json
+    reference_reader.py --examples SPEC              decodes the worked records of the specification
+
+A store that is refused ends it with status 1 and one line of JSON on standard error: kind, code and message.
 """
+
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
 import struct
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import zstandard
@@ -31,8 +36,13 @@ VERSION_MAJOR, READER_FLAGS_KNOWN, ENVELOPE_LEN = 1, 0, 32
 KIND_STORE, KIND_PACK, KIND_MANIFEST, KIND_TAG = b"STOR", b"PACK", b"CKPT", b"TAG "
 PACK_CONTEXT, CHECKPOINT_CONTEXT = b"milepost v1 pack index", b"milepost v1 checkpoint body"
 ID_LEN, RECORD_ALIGN, RECORD_FIXED_LEN, TRAILER_MAGIC, TRAILER_LEN, INDEX_ENTRY_LEN = 32, 16, 12, b"MPKE", 32, 64
-SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT = 0x80000000, 0x00000001, 0x00000002
-SECTION_PACKS, SECTION_STATISTICS = 0x80000003, 0x80000004
+SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT, SECTION_PACKS, SECTION_STATISTICS = (
+    1 << 31,
+    1,
+    2,
+    0x80000003,
+    0x80000004,
+)
 SECTION_CODER_RAW, SECTION_CODER_ZSTD, PATTERN_LEN_MAX = 0, 1, 16
 KEY_LEN_MAX, VALUE_LEN_MAX, RANK_MAX, ENTRIES_MAX, CHUNK_REFS_MAX = 4096, 16777216, 32, 4194304, 8388608
 CHUNK_LEN_MAX, CHUNK_LEN_SETTING_MIN, CHUNK_LEN_SETTING_MAX, RECORD_OVERHEAD_MAX = 67108864, 4096, 16777216, 4096
@@ -47,16 +57,6 @@ HASH_BATCH_BYTES = 1 << 23  # decoded bytes that are hashed together
 
 
 # ----------------------------------------------------------------------------------------------------------- Section 2
-def align16(n: int) -> int:
-    """The smallest multiple of 16 not below n."""
-    return -(-n // RECORD_ALIGN) * RECORD_ALIGN
-
-
-def crc32(data: bytes | memoryview) -> int:
-    """CRC-32 of gzip and PNG."""
-    return zlib.crc32(data)
-
-
 class Cursor:
     """Reads consecutive fields; behind the end it rejects with R1."""
 
@@ -81,29 +81,30 @@ class Cursor:
         reject_if(count * least_item > self.left(), "count")
         return count
 
-    def key(self) -> bytes:
-        """R15. The bytes are kept, as keys are compared byte by byte."""
+    def key(self) -> str:
+        """R15."""
         length = self.uint(2)
         reject_if(not 1 <= length <= KEY_LEN_MAX, "key")
-        key = self.take(length)
-        reject_if(any(ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F for c in utf8(key, "key")), "key")
+        key = utf8(self.take(length), "key")
+        reject_if(any(ord(c) < 0x20 or 0x7F <= ord(c) <= 0x9F for c in key), "key")
         return key
 
+    def keyed(self, least_item: int, item: Callable[[Cursor], Any]) -> dict[str, Any]:
+        """A list of items behind keys that strictly ascend, byte by byte (R16)."""
+        pairs = [(self.key(), item(self)) for _ in range(self.count(ENTRIES_MAX, least_item))]
+        keys = [key.encode() for key, _ in pairs]
+        reject_if(any(a >= b for a, b in zip(keys, keys[1:])), "name-order")
+        return dict(pairs)
+
     def end(self) -> None:
-        """R12."""
-        reject_if(self.left(), "trailing-bytes")
+        reject_if(self.left(), "trailing-bytes")  # R12
 
 
 def utf8(data: bytes, code: str) -> str:
     try:
         return data.decode("utf-8", "strict")
     except UnicodeDecodeError:
-        corrupt(code)
-
-
-def check_ascending(keys: Sequence[bytes]) -> None:
-    """R16."""
-    reject_if(any(a >= b for a, b in zip(keys, keys[1:])), "name-order")
+        raise Reject("corrupt", code) from None
 
 
 # ----------------------------------------------------------------------------------------------------------- Section 3
@@ -113,14 +114,6 @@ class Reject(Exception):
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(f"{kind}: {reason}")
         self.kind, self.reason = kind, reason
-
-
-def corrupt(code: str) -> NoReturn:
-    raise Reject("corrupt", code)
-
-
-def unsupported(code: str) -> NoReturn:
-    raise Reject("unsupported", code)
 
 
 def reject_if(broken: object, code: str, kind: str = "corrupt") -> None:
@@ -138,47 +131,39 @@ MANIFEST_FILE = re.compile(r"([0-9]{20})-([0-9a-f]{64})\.ckpt")
 
 def listing(folder: str, want_folders: bool) -> list[str]:
     """Sorted names of a folder's regular files or folders. Links and the like are ignored; a missing folder is an empty one."""
-    try:
-        mode = os.lstat(folder).st_mode
-    except FileNotFoundError:
+    if not os.path.lexists(folder):
         return []
-    if not stat.S_ISDIR(mode):
-        corrupt("link" if stat.S_ISLNK(mode) else "file-type")
+    mode = os.lstat(folder).st_mode
+    reject_if(not stat.S_ISDIR(mode), "link" if stat.S_ISLNK(mode) else "file-type")
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries
-                      if (e.is_dir(follow_symlinks=False) if want_folders else e.is_file(follow_symlinks=False)))
+        return sorted(
+            e.name
+            for e in entries
+            if (e.is_dir(follow_symlinks=False) if want_folders else e.is_file(follow_symlinks=False))
+        )
 
 
-def open_file(path: str) -> tuple[int, int]:
-    """Descriptor and length of a regular file that no link leads to (R3)."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        raise Reject("not-found", "file") from None
-    reject_if(stat.S_ISLNK(mode), "link")
-    reject_if(not stat.S_ISREG(mode), "file-type")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    return descriptor, os.fstat(descriptor).st_size
+def file_len(path: str) -> int:
+    """Length of a regular file that is no link (R3)."""
+    reject_if(not os.path.lexists(path), "file", "not-found")
+    status = os.lstat(path)
+    reject_if(not stat.S_ISREG(status.st_mode), "link" if stat.S_ISLNK(status.st_mode) else "file-type")
+    return status.st_size
 
 
 def read_range(path: str, offset: int, length: int) -> bytes:
-    """R1: exactly these bytes of a file."""
-    descriptor, size = open_file(path)
-    try:
-        reject_if(offset + length > size, "truncated")
-        data = bytearray()
-        while len(data) < length and (part := os.pread(descriptor, length - len(data), offset + len(data))):
-            data += part
-    finally:
-        os.close(descriptor)
+    """Exactly these bytes of a file (R1)."""
+    reject_if(offset + length > file_len(path), "truncated")
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        file.seek(offset)
+        data = file.read(length)
     reject_if(len(data) != length, "truncated")
-    return bytes(data)
+    return data
 
 
 def read_enveloped(path: str, kind: bytes, most: int) -> bytes:
     """A whole file: its envelope is judged before its length, so that a newer file is unsupported; then R2."""
-    descriptor, size = open_file(path)
-    os.close(descriptor)
+    size = file_len(path)
     check_envelope(read_range(path, 0, min(size, ENVELOPE_LEN)), kind)
     reject_if(size > most, "file-length", "limit")
     return read_range(path, 0, size)
@@ -188,8 +173,7 @@ def read_enveloped(path: str, kind: bytes, most: int) -> bytes:
 def check_format(root: str) -> None:
     """Checks FORMAT. A reader needs nothing of it but that it may go on."""
     path = os.path.join(root, "FORMAT")
-    if not os.path.lexists(path):
-        raise Reject("not-found", "no-store")
+    reject_if(not os.path.lexists(path), "no-store", "not-found")
     data = read_enveloped(path, KIND_STORE, SMALL_FILE_LEN_MAX)
     reject_if(len(data) < 72, "truncated")
     reject_if(crc32(data[:-4]) != int.from_bytes(data[-4:], "little"), "format-checksum")  # R9
@@ -197,10 +181,10 @@ def check_format(root: str) -> None:
     cursor.take(ENVELOPE_LEN + 16)
     chunk_len, restore_budget_milli, _full_every = cursor.uint(4), cursor.uint(4), cursor.uint(4)
     _depth_max, level, reserved = cursor.uint(1), cursor.uint(1), cursor.uint(2)
-    if not CHUNK_LEN_SETTING_MIN <= chunk_len <= CHUNK_LEN_SETTING_MAX or not 1000 <= restore_budget_milli <= 1000000:
-        corrupt("setting")  # R11
+    in_range = CHUNK_LEN_SETTING_MIN <= chunk_len <= CHUNK_LEN_SETTING_MAX and 1000 <= restore_budget_milli <= 1000000
+    reject_if(not in_range, "setting")  # R11
     reject_if(level > 2 or reserved, "format-field")  # Section 5.3.1, R10
-    check_ascending([(cursor.key(), cursor.key())[0] for _ in range(cursor.count(ENTRIES_MAX, 6))])
+    cursor.keyed(6, Cursor.key)
     cursor.end()
 
 
@@ -217,7 +201,9 @@ def check_envelope(data: bytes, kind: bytes) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------- Section 7
-IV = np.array([0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19], np.uint32)
+IV = np.array(
+    [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19], np.uint32
+)
 PERMUTATION = np.array([2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8])
 CHUNK_START, CHUNK_END, PARENT, ROOT, DERIVE_KEY_CONTEXT, DERIVE_KEY_MATERIAL = 1, 2, 4, 8, 32, 64
 LEAF_LEN, BLOCK_LEN = 1024, 64  # BLAKE3 calls a leaf of its tree a chunk
@@ -269,18 +255,12 @@ def blake3_many(messages: Sequence[bytes], key: Array = IV, mode: int = 0) -> li
     trees = [list(range(start, start + count)) for start, count in zip(starts, counts)]
     while any(len(tree) > 1 for tree in trees):  # the parents, level by level; an odd last node moves up as it is
         pairs = [(tree[i], tree[i + 1], len(tree) == 2) for tree in trees for i in range(0, len(tree) - 1, 2)]
-        lefts, rights = [p[0] for p in pairs], [p[1] for p in pairs]
-        flags = np.array([mode | PARENT | (ROOT if p[2] else 0) for p in pairs])
-        zero = np.zeros(len(pairs), np.uint64)
+        lefts, rights, roots = (list(column) for column in zip(*pairs))
+        flags, zero = mode | PARENT | np.array(roots) * ROOT, np.zeros(len(pairs), np.uint64)
         block = np.concatenate([values[:, lefts], values[:, rights]])
         values[:, lefts] = compress(np.repeat(key[:, None], len(pairs), axis=1), block, zero, zero + BLOCK_LEN, flags)
         trees = [tree[::2] for tree in trees]
     return [values[:, tree[0]].astype("<u4").tobytes() for tree in trees]
-
-
-def blake3(message: bytes) -> bytes:
-    """BLAKE3 in mode `hash`."""
-    return blake3_many([message])[0]
 
 
 def blake3_derive_key(context: bytes, material: bytes) -> bytes:
@@ -290,14 +270,22 @@ def blake3_derive_key(context: bytes, material: bytes) -> bytes:
 
 
 # ----------------------------------------------------------------------------------------------------------- Section 8
-def chunk_lengths(total: int, chunk: int) -> Iterator[int]:
-    """The lengths of the chunks of `total` bytes."""
-    return (min(chunk, total - start) for start in range(0, total, chunk))
+class Item(NamedTuple):
+    """A tensor or a blob (then dtype is empty): `total` bytes that are cut into chunks of `chunk` bytes."""
+
+    dtype: str
+    shape: list[int]
+    total: int
+    chunk: int
+    ids: list[bytes]  # filled when all tensors and blobs are known
+
+    def chunks(self) -> Iterator[tuple[bytes, int]]:
+        """Ids and lengths of the chunks."""
+        return ((chunk, min(self.chunk, self.total - i * self.chunk)) for i, chunk in enumerate(self.ids))
 
 
 # ----------------------------------------------------------------------------------------------------------- Section 9
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """Section 9.3: one entry of a pack's index, and where its pack lies."""
 
     pack: str
@@ -314,15 +302,20 @@ ENTRY = struct.Struct("<32sQIIIIIHBB")
 
 def read_pack_index(path: str, pack_id: str) -> dict[bytes, Entry]:
     """Section 9.1: enters a pack from its end."""
-    descriptor, size = open_file(path)
-    os.close(descriptor)
+    size = file_len(path)
     check_envelope(read_range(path, 0, min(size, ENVELOPE_LEN)), KIND_PACK)
     reject_if(size < ENVELOPE_LEN + 8 + TRAILER_LEN, "truncated")
     trailer = read_range(path, size - TRAILER_LEN, TRAILER_LEN)  # Section 9.4
     magic, index_offset, index_len, pack_len, crc = struct.unpack("<4sQQQI", trailer)
     reject_if(magic != TRAILER_MAGIC or crc != crc32(trailer[:28]), "pack-trailer")  # R40
-    reject_if(pack_len != size or pack_len > PACK_LEN_MAX or index_offset < ENVELOPE_LEN  # R41
-            or index_offset + index_len + TRAILER_LEN != size or index_len > 8 + RECORDS_MAX * (64 + 32 * 255), "pack-length")
+    reject_if(
+        pack_len != size
+        or pack_len > PACK_LEN_MAX
+        or index_offset < ENVELOPE_LEN  # R41
+        or index_offset + index_len + TRAILER_LEN != size
+        or index_len > 8 + RECORDS_MAX * (64 + 32 * 255),
+        "pack-length",
+    )
     index = read_range(path, index_offset, index_len)
     reject_if(blake3_derive_key(PACK_CONTEXT, index).hex() != pack_id, "index-hash")  # R42
     return parse_index(index, index_offset, path)
@@ -333,20 +326,26 @@ def parse_index(index: bytes, index_offset: int, path: str) -> dict[bytes, Entry
     cursor = Cursor(index)
     record_count, input_count = cursor.uint(4), cursor.uint(4)
     reject_if(record_count > RECORDS_MAX, "count", "limit")  # R13
+    reject_if(INDEX_ENTRY_LEN * record_count > cursor.left(), "count")  # R14
     reject_if(len(index) != 8 + INDEX_ENTRY_LEN * record_count + ID_LEN * input_count, "index-length")  # R43
     rows = [ENTRY.unpack(cursor.take(INDEX_ENTRY_LEN)) for _ in range(record_count)]
     reject_if(any(a[0] >= b[0] for a, b in zip(rows, rows[1:])), "index-order")  # R44
-    reject_if(sum(row[9] for row in rows) != input_count, "index-length")  # R43
+    reject_if(sum(row[9] for row in rows) < input_count, "trailing-bytes")  # R12
     entries: dict[bytes, Entry] = {}
     for chunk, offset, stored_len, raw_len, crc, _cost, _cycle_len, _age, depth, inputs in rows:
         ids = tuple(cursor.take(ID_LEN) for _ in range(inputs))
-        reject_if(not 1 <= raw_len <= CHUNK_LEN_MAX or not RECORD_FIXED_LEN <= stored_len <= raw_len + RECORD_OVERHEAD_MAX
-                or (depth == 0) != (inputs == 0) or chunk in ids, "index-entry")  # R45
+        reject_if(
+            not 1 <= raw_len <= CHUNK_LEN_MAX
+            or not RECORD_FIXED_LEN <= stored_len <= raw_len + RECORD_OVERHEAD_MAX
+            or (depth == 0) != (inputs == 0)
+            or chunk in ids,
+            "index-entry",
+        )  # R45
         entries[chunk] = Entry(path, offset, stored_len, raw_len, crc, depth, ids)
     place = ENVELOPE_LEN
     for entry in sorted(entries.values(), key=lambda e: e.offset):  # R46
         reject_if(entry.offset != place, "record-extent")
-        place = align16(entry.offset + entry.stored_len)
+        place = -(-(entry.offset + entry.stored_len) // RECORD_ALIGN) * RECORD_ALIGN  # align16
     reject_if(place != index_offset, "record-extent")
     return entries
 
@@ -354,23 +353,21 @@ def parse_index(index: bytes, index_offset: int, path: str) -> dict[bytes, Entry
 # ---------------------------------------------------------------------------------------------------------- Section 10
 PREDICTOR_NONE, PREDICTOR_BASE = 0, 1  # Section 10.2; the code is also the number of inputs
 IDENTITY, ROTATE, FLOAT_SUBTRACT, INT_SUBTRACT, XOR, ROTATED_XOR = range(6)  # Section 10.3
-WHOLE, PLANES, LEADING = range(3)  # Section 10.4
+WHOLE, PLANES, LEADING, GRID, GRID_DELTA = range(5)  # Section 10.4
 RAW, CONSTANT, ZSTD = range(3)  # Section 10.5
+GRID_PARAMS = struct.Struct("<IIQHBB")  # Section 10.4.4
+TURN_MAX = 8
 
 
 def inverse(transform: int, u: Array, b: Array | None) -> Array:
     """Section 10.3, column "Reader"; arithmetic on numpy's unsigned arrays is modulo 2^w."""
-    top_bit = 8 * u.itemsize - 1
-    top = 1 << top_bit
-    if transform == IDENTITY:
-        return u
-    if transform == ROTATE:
-        return (u >> 1) | (u << top_bit)
+    top = 1 << (8 * u.itemsize - 1)
+    rotated = (u >> 1) | (u << (8 * u.itemsize - 1))
+    if transform <= ROTATE:
+        return u if transform == IDENTITY else rotated
     assert b is not None
-    if transform == XOR:
-        return u ^ b
-    if transform == ROTATED_XOR:
-        return ((u >> 1) | (u << top_bit)) ^ b
+    if transform >= XOR:
+        return (u if transform == XOR else rotated) ^ b
     difference = (u >> 1) ^ -(u & 1)  # unzigzag
     if transform == INT_SUBTRACT:
         return difference + b
@@ -380,10 +377,15 @@ def inverse(transform: int, u: Array, b: Array | None) -> Array:
 
 def leading_words(streams: list[bytes], params: bytes, b: Array) -> Array:
     """Section 10.4.3: the residual words of layout `leading`."""
-    w, lane_type = 8 * b.itemsize, b.dtype
-    keys, shifts = params[0::2], params[1::2]
-    if len(params) % 2 or not params or keys[0] != 0 or max(shifts) > w - 8 or any(a >= c for a, c in zip(keys, keys[1:])):
-        corrupt("leading-params")  # R57
+    w, keys, shifts = 8 * b.itemsize, params[0::2], params[1::2]
+    reject_if(
+        len(params) % 2
+        or not params
+        or keys[0] != 0
+        or max(shifts) > w - 8
+        or any(a >= c for a, c in zip(keys, keys[1:])),
+        "leading-params",
+    )  # R57
     table = np.zeros(256, np.int64)  # the shift of each key
     for key, shift in zip(keys, shifts):
         table[key:] = shift
@@ -391,7 +393,9 @@ def leading_words(streams: list[bytes], params: bytes, b: Array) -> Array:
     escaped = leading == 255
     shift = np.where(escaped, 0, table[(b >> (w - 9)) & 0xFF if w > 8 else 0])
     ends = np.cumsum(shift)
-    reject_if(-(-int(ends[-1]) // 8) != len(low) or int(escaped.sum()) * b.itemsize != len(escapes), "leading-streams")  # R59
+    reject_if(
+        -(-int(ends[-1]) // 8) != len(low) or int(escaped.sum()) * b.itemsize != len(escapes), "leading-streams"
+    )  # R59
     starts = ends - shift
     padded = np.concatenate([low, np.zeros(8, np.uint8)]).astype(np.uint64)
     window = np.zeros(len(b), np.uint64)
@@ -399,9 +403,64 @@ def leading_words(streams: list[bytes], params: bytes, b: Array) -> Array:
         window |= padded[np.minimum(starts // 8 + k, len(padded) - 1)] << np.uint64(8 * k)
     width = shift.astype(np.uint64)
     bits = (window >> (starts % 8).astype(np.uint64)) & ((np.uint64(1) << width) - np.uint64(1))
-    words = ((leading.astype(np.uint64) << width) | bits).astype(lane_type)
-    words[escaped] = np.frombuffer(escapes.tobytes(), lane_type)
+    words = ((leading.astype(np.uint64) << width) | bits).astype(b.dtype)
+    words[escaped] = escapes.view(b.dtype)
     return words
+
+
+class Grid(NamedTuple):
+    """Section 10.4.4: the parameters of layouts `grid` and `grid-delta`, for n lanes of w bits."""
+
+    row_len: int
+    column: int
+    level: int
+    weight: int
+    unit: int
+    turn: int
+
+    def rows(self, n: int) -> int:
+        return -(-(self.column + n) // self.row_len)
+
+
+def grid_of(params: bytes, layout: int, w: int, n: int) -> Grid:
+    """Reads and checks the parameters (R1, R66)."""
+    reject_if(len(params) < GRID_PARAMS.size, "truncated")
+    reject_if(len(params) > GRID_PARAMS.size, "grid-params")
+    grid = Grid(*GRID_PARAMS.unpack(params))
+    reject_if(
+        grid.column >= grid.row_len
+        or grid.rows(n) + grid.row_len > n
+        or grid.level >= 1 << w
+        or (layout == GRID and grid.weight != 0)
+        or grid.unit >= w
+        or grid.turn > TURN_MAX,
+        "grid-params",
+    )
+    return grid
+
+
+def grid_words(grid: Grid, streams: list[bytes], b: Array | None, lane_type: np.dtype[Any]) -> Array:
+    """Section 10.4.4: the residual words. Arithmetic is on Python's integers where a product needs more than 64 bits."""
+    w, n = 8 * lane_type.itemsize, len(streams[0])
+    low, *planes, overflow, terms = (np.frombuffer(stream, np.uint8) for stream in streams)
+    reject_if(
+        (low.astype(np.uint16) << grid.turn).max() > 255
+        or (overflow >> grid.turn if grid.turn < 8 else overflow * 0).max(),
+        "grid-overflow",
+    )  # R67
+    joined = ((low.astype(np.uint16) << grid.turn) | overflow).astype(np.uint8)
+    words = np.frombuffer(np.stack([joined, *planes], axis=1).tobytes(), lane_type)
+    place = grid.column + np.arange(n)
+    signed = terms.view(np.int8).astype(np.int64)
+    both = signed[place // grid.row_len] + signed[grid.rows(n) + place % grid.row_len]
+    predicted = (both.astype(np.uint64) << np.uint64(grid.unit)) + np.uint64(grid.level)
+    if b is not None:
+        rotated = (b << 1) | (b >> (w - 1))
+        shares = [int(word) * grid.weight >> 15 & (1 << 64) - 1 for word in rotated]
+        predicted = predicted + np.array(shares, np.uint64)
+    even = predicted.astype(lane_type) & ~lane_type.type(1)
+    turned = (words >> grid.turn) | (words << (w - grid.turn)) if grid.turn else words
+    return turned + even
 
 
 def decode_stream(coder: int, stored: bytes, length: int) -> bytes:
@@ -414,30 +473,27 @@ def decode_stream(coder: int, stored: bytes, length: int) -> bytes:
         return stored * (length // len(stored))
     if coder == ZSTD:
         return decode_zstd(stored, length)
-    unsupported("coder")  # R51
+    raise Reject("unsupported", "coder")  # R51
 
 
 def decode_zstd(stored: bytes, length: int) -> bytes:
     """Section 10.5: exactly one frame of RFC 8878 that decodes to exactly `length` bytes (R56)."""
-    cursor = Cursor(stored)
-    reject_if(len(stored) < 6 or cursor.take(4) != b"\x28\xb5\x2f\xfd", "zstd-frame")
-    try:
-        descriptor = cursor.uint(1)
-        single_segment = bool(descriptor & 0x20)
-        window_byte = 0 if single_segment else cursor.uint(1)
-        dictionary = cursor.uint((0, 1, 2, 4)[descriptor & 3])
-        size_len = (1 if single_segment else 0, 2, 4, 8)[descriptor >> 6]
-        content = cursor.uint(size_len) + (256 if size_len == 2 else 0)
-    except Reject:
-        corrupt("zstd-frame")
+    cursor = Cursor(stored.ljust(18, b"\0"))  # a header that is cut short fails below
+    reject_if(cursor.take(4) != b"\x28\xb5\x2f\xfd", "zstd-frame")
+    descriptor = cursor.uint(1)
+    single_segment = bool(descriptor & 0x20)
+    window_byte = 0 if single_segment else cursor.uint(1)
+    dictionary = cursor.uint((0, 1, 2, 4)[descriptor & 3])
+    size_len = (1 if single_segment else 0, 2, 4, 8)[descriptor >> 6]
+    content = cursor.uint(size_len) + (256 if size_len == 2 else 0)
     base = 1 << (10 + (window_byte >> 3))
     window = content if single_segment else base + base // 8 * (window_byte & 7)
-    if descriptor & 0x08 or dictionary or (size_len and content != length) or window > 1 << ZSTD_WINDOW_LOG_MAX:
-        corrupt("zstd-frame")
+    reject_if(descriptor & 0x08 or dictionary or (size_len and content != length), "zstd-frame")
+    reject_if(window > 1 << ZSTD_WINDOW_LOG_MAX, "zstd-frame")
     try:  # if the frame has no content size, the buffer is `length` bytes, else they are equal
         data = zstandard.ZstdDecompressor().decompress(stored, max_output_size=length, allow_extra_data=False)
     except zstandard.ZstdError:
-        corrupt("zstd-frame")
+        raise Reject("corrupt", "zstd-frame") from None
     reject_if(len(data) != length, "zstd-frame")
     return data
 
@@ -445,14 +501,28 @@ def decode_zstd(stored: bytes, length: int) -> bytes:
 def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders: list[int]) -> None:
     """Section 10.6: all rules on the head of a record."""
     predictor, transform, layout, lane_width, input_count, stream_count, params_len, raw_len = head
-    reject_if(predictor > PREDICTOR_BASE or transform > ROTATED_XOR or layout > LEADING, "encoding", "unsupported")  # R50
-    needs_base = transform >= FLOAT_SUBTRACT
-    if not (raw_len == entry.raw_len and lane_width in (1, 2, 4, 8) and raw_len % lane_width == 0  # R52
-            and input_count == len(inputs) == predictor and needs_base == (predictor == PREDICTOR_BASE)
-            and all(len(data) == raw_len for data in inputs) and (params_len == 0 or layout == LEADING)
-            and (layout != LEADING or (needs_base and lane_width > 1))):
-        corrupt("record-rule")
-    reject_if(stream_count != {WHOLE: 1, PLANES: lane_width, LEADING: 3}[layout], "record-streams")  # R53
+    reject_if(
+        predictor > PREDICTOR_BASE or transform > ROTATED_XOR or layout > GRID_DELTA, "encoding", "unsupported"
+    )  # R50
+    grid = layout in (GRID, GRID_DELTA)
+    needs_base = transform >= FLOAT_SUBTRACT or layout == GRID_DELTA
+    ok = (
+        raw_len == entry.raw_len
+        and lane_width in (1, 2, 4, 8)
+        and raw_len % lane_width == 0
+        and input_count == len(inputs) == predictor
+        and needs_base == (predictor == PREDICTOR_BASE)
+        and all(len(data) == raw_len for data in inputs)
+        and (params_len == 0 or layout == LEADING or grid)
+        and (layout != LEADING or (needs_base and lane_width > 1))
+        and (not grid or (transform == ROTATE and lane_width > 1))
+    )
+    reject_if(not ok, "record-rule")  # R52
+    reject_if(
+        stream_count
+        != {WHOLE: 1, PLANES: lane_width, LEADING: 3, GRID: lane_width + 2, GRID_DELTA: lane_width + 2}[layout],
+        "record-streams",
+    )  # R53
     reject_if(layout == LEADING and coders[1:] != [RAW, RAW], "leading-coder")  # R58
 
 
@@ -474,7 +544,14 @@ def decode(record: bytes, entry: Entry, inputs: list[bytes]) -> bytes:
         words = np.frombuffer(decode_stream(coders[0], stored[0], raw_len), lane_type)
     elif layout == PLANES:
         planes = [decode_stream(coder, part, lanes) for coder, part in zip(coders, stored)]
-        words = np.frombuffer(np.frombuffer(b"".join(planes), np.uint8).reshape(lane_width, lanes).T.tobytes(), lane_type)
+        words = np.frombuffer(
+            np.frombuffer(b"".join(planes), np.uint8).reshape(lane_width, lanes).T.tobytes(), lane_type
+        )
+    elif layout in (GRID, GRID_DELTA):
+        grid = grid_of(params, layout, 8 * lane_width, lanes)
+        lengths = [lanes] * (lane_width + 1) + [grid.rows(lanes) + grid.row_len]
+        streams = [decode_stream(*part) for part in zip(coders, stored, lengths)]
+        words, base = grid_words(grid, streams, base, lane_type), None
     else:
         assert base is not None
         words = leading_words([decode_stream(coders[0], stored[0], lanes), stored[1], stored[2]], params, base)
@@ -483,40 +560,49 @@ def decode(record: bytes, entry: Entry, inputs: list[bytes]) -> bytes:
 
 # ---------------------------------------------------------------------------------------------------------- Section 11
 DTYPES: dict[int, tuple[str, int]] = {  # Section 11.4: name and bits
-    1: ("BOOL", 8), 2: ("U8", 8), 3: ("I8", 8), 4: ("U16", 16), 5: ("I16", 16), 6: ("U32", 32), 7: ("I32", 32),
-    8: ("U64", 64), 9: ("I64", 64), 16: ("F16", 16), 17: ("BF16", 16), 18: ("F32", 32), 19: ("F64", 64),
-    24: ("C32", 32), 25: ("C64", 64), 26: ("C128", 128), 32: ("F8_E4M3", 8), 33: ("F8_E5M2", 8),
-    34: ("F8_E4M3FNUZ", 8), 35: ("F8_E5M2FNUZ", 8), 36: ("F8_E8M0", 8), 40: ("F6_E2M3", 6), 41: ("F6_E3M2", 6), 42: ("F4", 4),
+    1: ("BOOL", 8),
+    2: ("U8", 8),
+    3: ("I8", 8),
+    4: ("U16", 16),
+    5: ("I16", 16),
+    6: ("U32", 32),
+    7: ("I32", 32),
+    8: ("U64", 64),
+    9: ("I64", 64),
+    16: ("F16", 16),
+    17: ("BF16", 16),
+    18: ("F32", 32),
+    19: ("F64", 64),
+    24: ("C32", 32),
+    25: ("C64", 64),
+    26: ("C128", 128),
+    32: ("F8_E4M3", 8),
+    33: ("F8_E5M2", 8),
+    34: ("F8_E4M3FNUZ", 8),
+    35: ("F8_E5M2FNUZ", 8),
+    36: ("F8_E8M0", 8),
+    40: ("F6_E2M3", 6),
+    41: ("F6_E3M2", 6),
+    42: ("F4", 4),
 }
 DURABILITY_RELAXED, DURABILITY_VERIFIED = 0, 2  # Section 11.3.1
 
 
-@dataclass(slots=True)
-class Item:
-    """A tensor or a blob (then dtype is empty): bytes that are cut into chunks of `chunk` bytes."""
-
-    name: str
-    dtype: str
-    shape: list[int]
-    total: int
-    chunk: int
-    ids: list[bytes] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Body:
+class Body(NamedTuple):
     """Section 11.2."""
 
     parent: bytes | None
     step: int
     metadata: dict[str, str]
     metrics: dict[str, int]
-    tensors: list[Item]
-    blobs: list[Item]
+    tensors: dict[str, Item]
+    blobs: dict[str, Item]
+
+    def items(self) -> list[Item]:
+        return [*self.tensors.values(), *self.blobs.values()]
 
 
-@dataclass(slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """A manifest that passed every check but whether it counts."""
 
     run: str
@@ -525,14 +611,15 @@ class Manifest:
     body: Body
     durability: int
     boot: bytes
-    hints: list[bytes]
+    hints: list[str]  # ids of packs, section 11.5
 
 
 def read_sections(data: bytes) -> dict[int, bytes]:
     """Section 11.1: the sections that are known, decoded."""
     cursor = Cursor(data)
     cursor.take(ENVELOPE_LEN)
-    count = cursor.count(SECTIONS_MAX, 20)
+    count = cursor.uint(4)
+    reject_if(count > SECTIONS_MAX or count * 20 > cursor.left(), "section-table")  # R17
     table = [struct.unpack("<IIIII", cursor.take(20)) for _ in range(count)]
     reject_if(crc32(data[ENVELOPE_LEN : cursor.at]) != cursor.uint(4), "section-table")  # R17
     reject_if(any(a[0] >= b[0] for a, b in zip(table, table[1:])), "section-order")  # R18
@@ -544,18 +631,13 @@ def read_sections(data: bytes) -> dict[int, bytes]:
         stored = cursor.take(stored_len)
         reject_if(crc32(stored) != crc, "section-checksum")  # R20
         if kind in known:
-            sections[kind] = decode_section(coder, stored, raw_len)
+            reject_if(coder not in (SECTION_CODER_RAW, SECTION_CODER_ZSTD), "section-coder")  # R21
+            most = raw_len if coder == SECTION_CODER_RAW else 32768 * stored_len
+            reject_if(raw_len > most or (coder == SECTION_CODER_RAW and stored_len != raw_len), "section-length")  # R23
+            sections[kind] = stored if coder == SECTION_CODER_RAW else decode_zstd(stored, raw_len)
     cursor.end()
     reject_if(SECTION_BODY not in sections or SECTION_PLACEMENT not in sections, "section-missing")  # R24
     return sections
-
-
-def decode_section(coder: int, stored: bytes, raw_len: int) -> bytes:
-    """R21 and R23."""
-    reject_if(coder not in (SECTION_CODER_RAW, SECTION_CODER_ZSTD), "section-coder")
-    reject_if(coder == SECTION_CODER_RAW and len(stored) != raw_len, "section-length")
-    reject_if(coder == SECTION_CODER_ZSTD and raw_len > 32768 * len(stored), "section-length")
-    return stored if coder == SECTION_CODER_RAW else decode_zstd(stored, raw_len)
 
 
 def parse_body(data: bytes) -> Body:
@@ -563,82 +645,64 @@ def parse_body(data: bytes) -> Body:
     cursor = Cursor(data)
     has_parent = cursor.uint(1)
     reject_if(has_parent > 1, "body-parent")  # R25
-    parent = cursor.take(ID_LEN) if has_parent else None
-    step = cursor.uint(8)
-    metadata = [(cursor.key(), parse_value(cursor)) for _ in range(cursor.count(ENTRIES_MAX, 7))]
-    check_ascending([key for key, _ in metadata])
-    metrics = [(cursor.key(), cursor.uint(8)) for _ in range(cursor.count(ENTRIES_MAX, 11))]
-    check_ascending([key for key, _ in metrics])
-    tensors = [parse_tensor(cursor) for _ in range(cursor.count(ENTRIES_MAX, 13))]
-    check_ascending([item.name.encode() for item in tensors])
-    blobs = [parse_blob(cursor) for _ in range(cursor.count(ENTRIES_MAX, 19))]
-    check_ascending([item.name.encode() for item in blobs])
-    counts = [-(-item.total // item.chunk) for item in tensors + blobs]
+    parent, step = cursor.take(ID_LEN) if has_parent else None, cursor.uint(8)
+    metadata, metrics = cursor.keyed(7, parse_value), cursor.keyed(11, lambda _: cursor.uint(8))
+    tensors, blobs = cursor.keyed(13, parse_tensor), cursor.keyed(19, parse_blob)
+    body = Body(parent, step, metadata, metrics, tensors, blobs)
+    counts = [-(-item.total // item.chunk) for item in body.items()]
     reject_if(sum(counts) > CHUNK_REFS_MAX, "chunk-refs", "limit")  # R32
     reject_if(cursor.left() != ID_LEN * sum(counts), "chunk-ids")  # R33
-    for item, count in zip(tensors + blobs, counts):
-        item.ids = [cursor.take(ID_LEN) for _ in range(count)]
-    return Body(parent, step, {k.decode(): v for k, v in metadata}, {k.decode(): v for k, v in metrics}, tensors, blobs)
+    for item, count in zip(body.items(), counts):
+        item.ids.extend(cursor.take(ID_LEN) for _ in range(count))
+    return body
 
 
 def parse_value(cursor: Cursor) -> str:
-    """R26 and R27: the value of a metadata entry."""
+    """The value of a metadata entry."""
     length = cursor.uint(4)
-    reject_if(length > VALUE_LEN_MAX, "metadata-value", "limit")
-    return utf8(cursor.take(length), "utf8")
+    reject_if(length > VALUE_LEN_MAX, "metadata-value", "limit")  # R27
+    return utf8(cursor.take(length), "utf8")  # R26
 
 
 def parse_tensor(cursor: Cursor) -> Item:
     """Section 11.2.1."""
-    name, code, rank = cursor.key().decode(), cursor.uint(1), cursor.uint(1)
+    code, rank = cursor.uint(1), cursor.uint(1)
     reject_if(code not in DTYPES, "dtype-code", "unsupported")  # R28
     reject_if(rank > RANK_MAX, "rank", "limit")  # R29
     shape = [cursor.uint(8) for _ in range(rank)]
     chunk_elements = cursor.uint(8)
     dtype, width = DTYPES[code]
-    elements = 0 if 0 in shape else 1
-    for dimension in shape:
-        elements *= dimension
-    bits = elements * width
+    bits = math.prod(shape) * width
     reject_if(bits >= 1 << 64 or bits % 8, "tensor-size")  # R30
     reject_if(chunk_elements * width % 8 or not 1 <= chunk_elements * width // 8 <= CHUNK_LEN_MAX, "chunk-size")  # R31
-    return Item(name, dtype, shape, bits // 8, chunk_elements * width // 8)
+    return Item(dtype, shape, bits // 8, chunk_elements * width // 8, [])
 
 
 def parse_blob(cursor: Cursor) -> Item:
     """Section 11.2.2."""
-    name, byte_len, chunk_len = cursor.key().decode(), cursor.uint(8), cursor.uint(8)
+    byte_len, chunk_len = cursor.uint(8), cursor.uint(8)
     reject_if(not 1 <= chunk_len <= CHUNK_LEN_MAX, "chunk-size")  # R31
-    return Item(name, "", [], byte_len, chunk_len)
+    return Item("", [], byte_len, chunk_len, [])
 
 
 def parse_placement(data: bytes) -> tuple[str, int, int, bytes]:
     """Section 11.3: run, seq, durability, boot. Bytes that follow are of later minor versions."""
     cursor = Cursor(data)
-    run, seq, _time_ms = cursor.key().decode(), cursor.uint(8), cursor.uint(8)
+    run, seq, _time_ms = cursor.key(), cursor.uint(8), cursor.uint(8)
     reject_if(not NAME.fullmatch(run), "run-name")  # R34
     full, _depth = cursor.uint(1), cursor.uint(1)
-    _logical_bytes, _added_bytes, _restore_cost, _chunks, _new_chunks = (cursor.uint(8) for _ in range(5))
+    cursor.take(5 * 8)  # logical_bytes, added_bytes, restore_cost, chunks, new_chunks
     durability, boot = cursor.uint(1), cursor.take(16)
     reject_if(full > 1 or durability > DURABILITY_VERIFIED, "placement")  # R35
     return run, seq, durability, boot
 
 
-def parse_packs(data: bytes) -> list[bytes]:
-    """Section 11.5: the ids of the packs that are hinted at."""
+def parse_list(data: bytes, most: int, item_len: int) -> list[bytes]:
+    """Sections 11.5 and 11.6: a section that is a list of items of one length."""
     cursor = Cursor(data)
-    hints = [(cursor.take(ID_LEN), cursor.uint(8)) for _ in range(cursor.count(RECORDS_MAX, 40))]
+    items = [cursor.take(item_len) for _ in range(cursor.count(most, item_len))]
     cursor.end()
-    return [pack for pack, _ in hints]
-
-
-def check_statistics(data: bytes, tensors: int) -> None:
-    """Section 11.6."""
-    cursor = Cursor(data)
-    count = cursor.count(ENTRIES_MAX, 24)
-    reject_if(count != tensors, "statistics")  # R38
-    cursor.take(24 * count)
-    cursor.end()
+    return items
 
 
 def read_manifest(path: str, run: str, seq: int, checkpoint_id: bytes) -> Manifest:
@@ -646,79 +710,102 @@ def read_manifest(path: str, run: str, seq: int, checkpoint_id: bytes) -> Manife
     sections = read_sections(read_enveloped(path, KIND_MANIFEST, MANIFEST_LEN_MAX))
     body = parse_body(sections[SECTION_BODY])
     placed_run, placed_seq, durability, boot = parse_placement(sections[SECTION_PLACEMENT])
-    hints = parse_packs(sections[SECTION_PACKS]) if SECTION_PACKS in sections else []
+    hints = parse_list(sections.get(SECTION_PACKS, bytes(4)), RECORDS_MAX, 40)
     if SECTION_STATISTICS in sections:
-        check_statistics(sections[SECTION_STATISTICS], len(body.tensors))
+        statistics = parse_list(sections[SECTION_STATISTICS], ENTRIES_MAX, 24)
+        reject_if(len(statistics) != len(body.tensors), "statistics")  # R38
     reject_if(blake3_derive_key(CHECKPOINT_CONTEXT, sections[SECTION_BODY]) != checkpoint_id, "manifest-id")  # R36
     reject_if((placed_run, placed_seq) != (run, seq), "manifest-place")  # R37
-    return Manifest(run, seq, checkpoint_id, body, durability, boot, hints)
+    return Manifest(run, seq, checkpoint_id, body, durability, boot, sorted(hint[:ID_LEN].hex() for hint in hints))
 
 
 def safetensors_file(chunks: Chunks, body: Body) -> Iterator[tuple[int, bytes]]:
     """Section 11.7.1: offsets and bytes of the safetensors file that a checkpoint was made from."""
-    blobs = {blob.name: blob for blob in body.blobs}
-    tensors = {tensor.name: tensor for tensor in body.tensors}
-    if "safetensors.header" not in blobs:
-        raise Reject("not-found", "safetensors-header")
-    head = b"".join(chunks.item(blobs["safetensors.header"]))
+    reject_if("safetensors.header" not in body.blobs, "safetensors-header", "not-found")
+    head = b"".join(chunks.item(body.blobs["safetensors.header"]))
     yield 0, head
-    for name, value in json.loads(head[8:]).items():
-        if name == "__metadata__":
-            continue
-        start, end = value["data_offsets"]
-        reject_if(name not in tensors or tensors[name].total != end - start, "safetensors-header")
-        yield len(head) + start, b"".join(chunks.item(tensors[name]))
+    try:
+        places = {name: value["data_offsets"] for name, value in json.loads(head[8:]).items() if name != "__metadata__"}
+    except (ValueError, AttributeError, LookupError, TypeError):
+        raise Reject("corrupt", "safetensors-header") from None
+    for name, (start, end) in places.items():
+        reject_if(name not in body.tensors or body.tensors[name].total != end - start, "safetensors-header")
+        yield len(head) + start, b"".join(chunks.item(body.tensors[name]))
 
 
 # ---------------------------------------------------------------------------------------------------------- Section 12
 class Chunks:
-    """Section 12.1 with P = all sound packs of the store: finds, decodes and hashes chunks."""
+    """Section 12.1: finds, decodes and hashes the chunks of one checkpoint, whose manifest hints at these packs."""
 
-    def __init__(self, root: str) -> None:
-        self.records: dict[bytes, Entry] = {}
-        self.faults: list[Reject] = []  # of packs that are left out of P
-        self.cache: dict[bytes, bytes] = {}
-        self.cached = 0
+    def __init__(self, root: str, hints: list[str]) -> None:
+        self.folder = os.path.join(root, "packs")
+        self.records: dict[bytes, Entry] = {}  # the record of each chunk in P
+        self.indexes: dict[str, dict[bytes, Entry]] = {}
+        self.looked_at_all = False
+        self.cache, self.cached = dict[bytes, bytes](), 0
         self.pending: list[tuple[bytes, bytes]] = []
-        folder = os.path.join(root, "packs")
-        for prefix in filter(PACK_FOLDER.fullmatch, listing(folder, True)):
-            for name in listing(os.path.join(folder, prefix), False):
-                match = PACK_FILE.fullmatch(name)
-                if match and name.startswith(prefix):
-                    self.add_pack(os.path.join(folder, prefix, name), match[1])
+        for pack in hints:
+            path = os.path.join(self.folder, pack[:2], f"{pack}.pack")
+            if os.path.lexists(path):
+                self.indexes[pack] = read_pack_index(path, pack)
+        self.settle()
 
-    def add_pack(self, path: str, pack_id: str) -> None:
-        """Packs come in the order of their ids, so that of records of least depth the first stays."""
-        try:
-            index = read_pack_index(path, pack_id)
-        except Reject as fault:
-            self.faults.append(fault)
-            return
-        for chunk, entry in index.items():
-            if chunk not in self.records or entry.depth < self.records[chunk].depth:
+    def settle(self) -> None:
+        """Takes the record of least depth of each chunk; one whose inputs do not resolve below it is passed over if all packs were
+        looked at. Of records of one depth the one of the least pack id is taken."""
+        self.records = {}
+        every = [(e.depth, pack, chunk, e) for pack, index in self.indexes.items() for chunk, e in index.items()]
+        for depth, _, chunk, entry in sorted(every, key=lambda record: record[:3]):
+            found = [self.records.get(other) for other in entry.inputs]
+            resolves = all(other is not None and other.depth < depth for other in found)
+            if chunk not in self.records and (resolves or not self.looked_at_all):
                 self.records[chunk] = entry
 
-    def unresolved(self, code: str) -> NoReturn:
-        """A damaged pack is reported if a chunk is missing without it; above all one of a newer version."""
-        for fault in sorted(self.faults, key=lambda f: f.kind != "unsupported"):
-            raise fault
-        corrupt(code)
+    def look_at_all(self) -> None:
+        """Adds every pack of the store that is whole."""
+        self.looked_at_all = True
+        for prefix in filter(PACK_FOLDER.fullmatch, listing(self.folder, True)):
+            for name in listing(os.path.join(self.folder, prefix), False):
+                match = PACK_FILE.fullmatch(name)
+                if not match or not name.startswith(prefix) or match[1] in self.indexes:
+                    continue
+                try:
+                    index = read_pack_index(os.path.join(self.folder, prefix, name), match[1])
+                    for entry in index.values():
+                        self.record(entry)
+                except Reject:
+                    continue
+                self.indexes[match[1]] = index
+        self.settle()
 
     def recipe(self, chunk: bytes, raw_len: int) -> list[tuple[bytes, Entry]]:
-        """Every record that a chunk needs, inputs before what needs them (`resolve` of the specification, without decoding)."""
+        """Every record that a chunk needs; where P lacks one, all packs are looked at before that is an error."""
+        try:
+            return self.recipe_in_p(chunk, raw_len)
+        except Reject as fault:
+            if fault.reason not in ("chunk-missing", "input-depth") or self.looked_at_all:
+                raise
+            first = fault
+        self.look_at_all()
+        try:
+            return self.recipe_in_p(chunk, raw_len)
+        except Reject as fault:
+            raise (first if fault.reason in ("chunk-missing", "input-depth") else fault) from None
+
+    def recipe_in_p(self, chunk: bytes, raw_len: int) -> list[tuple[bytes, Entry]]:
+        """`resolve` of the specification, without decoding: inputs come before what needs them."""
         found: dict[bytes, Entry] = {}
         todo = [(chunk, 256)]  # no depth reaches 256
         while todo:
             wanted, below = todo.pop()
-            if wanted not in self.records:  # R60
-                self.unresolved("chunk-missing")
+            reject_if(wanted not in self.records, "chunk-missing")  # R60
             entry = self.records[wanted]
-            if entry.depth >= below:  # R61
-                self.unresolved("input-depth")
+            reject_if(entry.depth >= below, "input-depth")  # R61
             if wanted not in found:
                 found[wanted] = entry
+                reject_if(len(entry.inputs) > 1, "inputs", "unsupported")  # R65
                 todo += [(other, entry.depth) for other in entry.inputs]
-            reject_if(len(found) > RECIPE_RECORDS_MAX, "recipe-records", "limit")
+            reject_if(len(found) > RECIPE_RECORDS_MAX, "recipe", "limit")
         reject_if(found[chunk].raw_len != raw_len, "chunk-length")  # R62
         return sorted(found.items(), key=lambda pair: pair[1].depth)
 
@@ -750,12 +837,13 @@ class Chunks:
     def check_hashes(self) -> None:
         """R63: holds the chunks that were decoded since the last call against their ids."""
         pending, self.pending = self.pending, []
-        reject_if(pending and blake3_many([data for _, data in pending]) != [chunk for chunk, _ in pending], "chunk-hash")
+        reject_if(
+            pending and blake3_many([data for _, data in pending]) != [chunk for chunk, _ in pending], "chunk-hash"
+        )
 
     def item(self, item: Item) -> Iterator[bytes]:
         """The chunks of a tensor or blob, in order."""
-        for chunk, raw_len in zip(item.ids, chunk_lengths(item.total, item.chunk)):
-            yield self.chunk(chunk, raw_len)
+        return (self.chunk(chunk, raw_len) for chunk, raw_len in item.chunks())
 
 
 # ---------------------------------------------------------------------------------------------------------- Section 13
@@ -775,14 +863,15 @@ class Store:
     def __init__(self, root: str) -> None:
         check_format(root)
         self.root = root
-        self.chunks = Chunks(root)
 
     def runs(self) -> list[str]:
         return [name for name in listing(os.path.join(self.root, "runs"), True) if NAME.fullmatch(name)]
 
     def tags(self) -> dict[str, str]:
         folder = os.path.join(self.root, "tags")
-        return {name: read_tag(os.path.join(folder, name)).hex() for name in listing(folder, False) if NAME.fullmatch(name)}
+        return {
+            name: read_tag(os.path.join(folder, name)).hex() for name in listing(folder, False) if NAME.fullmatch(name)
+        }
 
     def checkpoints(self, run: str) -> list[tuple[int, str]]:
         """Section 14.3: seq and id of a run's checkpoints, in ascending order; nothing is read but names."""
@@ -794,11 +883,32 @@ class Store:
         path = os.path.join(self.root, "runs", run, f"{seq:020d}-{checkpoint_id}.ckpt")
         manifest = read_manifest(path, run, seq, bytes.fromhex(checkpoint_id))
         if manifest.durability == DURABILITY_RELAXED and (manifest.boot == bytes(16) or manifest.boot != own_boot()):
-            for item in manifest.body.tensors + manifest.body.blobs:
-                for chunk, raw_len in zip(item.ids, chunk_lengths(item.total, item.chunk)):
-                    for _, entry in self.chunks.recipe(chunk, raw_len):
-                        self.chunks.record(entry)
+            chunks = Chunks(self.root, manifest.hints)
+            for item in manifest.body.items():
+                for chunk, raw_len in item.chunks():
+                    for _, entry in chunks.recipe(chunk, raw_len):
+                        chunks.record(entry)
         return manifest
+
+    def find(self, name: str) -> Manifest:
+        """The checkpoint of an id or a tag, or `latest` of run main."""
+        if name == "latest":
+            newest = self.newest("main")
+            if newest is None:
+                raise Reject("not-found", "revision")
+            return newest
+        if not re.fullmatch("[0-9a-f]{64}", name):
+            reject_if(not NAME.fullmatch(name), "revision", "not-found")
+            name = read_tag(os.path.join(self.root, "tags", name)).hex()
+        places = [(run, seq) for run in self.runs() for seq, found in self.checkpoints(run) if found == name]
+        reject_if(not places, "revision", "not-found")
+        faults = []
+        for run, seq in places:  # of several manifests of one id, any that is sound will do
+            try:
+                return self.manifest(run, seq, name)
+            except Reject as fault:
+                faults.append(fault)
+        raise faults[0]
 
     def newest(self, run: str) -> Manifest | None:
         """Section 14.3: the last that is sound and counts. One that needs a newer reader is an error."""
@@ -813,68 +923,139 @@ class Store:
 
     def describe(self, manifest: Manifest) -> dict[str, Any]:
         """What a checkpoint holds, every byte of it decoded and hashed."""
-        body = manifest.body
-        reject_if(sum(item.total for item in body.tensors + body.blobs) > LOGICAL_BYTES_MAX, "logical-bytes", "limit")
-        hashes: list[str] = []
-        for item in body.tensors + body.blobs:
-            digest = hashlib.sha256()
-            for data in self.chunks.item(item):
-                digest.update(data)
-            hashes.append(digest.hexdigest())
-        self.chunks.check_hashes()
-        blob_hashes = hashes[len(body.tensors) :]
-        return {
-            "run": manifest.run, "seq": manifest.seq, "step": body.step, "id": manifest.id.hex(),
-            "parent": body.parent.hex() if body.parent is not None else None, "metadata": body.metadata,
-            "metrics": {name: f"{bits:016x}" for name, bits in body.metrics.items()},
-            "tensors": {t.name: {"dtype": t.dtype, "shape": t.shape, "sha256": h} for t, h in zip(body.tensors, hashes)},
-            "blobs": {blob.name: h for blob, h in zip(body.blobs, blob_hashes)},
+        body, chunks = manifest.body, Chunks(self.root, manifest.hints)
+        reject_if(sum(item.total for item in body.items()) > LOGICAL_BYTES_MAX, "logical-bytes", "limit")
+        tensors = {
+            name: {"dtype": t.dtype, "shape": t.shape, "sha256": sha256(chunks, t)} for name, t in body.tensors.items()
         }
+        blobs = {name: sha256(chunks, blob) for name, blob in body.blobs.items()}
+        chunks.check_hashes()
+        return {
+            "run": manifest.run,
+            "seq": manifest.seq,
+            "step": body.step,
+            "id": manifest.id.hex(),
+            "parent": body.parent.hex() if body.parent is not None else None,
+            "metadata": body.metadata,
+            "metrics": {name: f"{bits:016x}" for name, bits in body.metrics.items()},
+            "tensors": tensors,
+            "blobs": blobs,
+        }
+
+
+def sha256(chunks: Chunks, item: Item) -> str:
+    digest = hashlib.sha256()
+    for data in chunks.item(item):
+        digest.update(data)
+    return digest.hexdigest()
 
 
 def own_boot() -> bytes:
     """Section 11.3.1, note: this machine's boot, or no bytes if it cannot be told."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
-            text = file.read(36)
-    except OSError:
+    path = "/proc/sys/kernel/random/boot_id"
+    if not os.path.exists(path):
         return b""
-    return blake3(text)[:16] if len(text) == 36 else b""
+    with open(path, "rb") as file:
+        return blake3_many([file.read(36)])[0][:16]
 
 
 # ------------------------------------------------------------------------------------------------------------- Command
 def document(store: Store) -> dict[str, Any]:
-    """Everything that the store holds."""
-    checkpoints = [store.describe(store.manifest(run, *name)) for run in store.runs() for name in store.checkpoints(run)]
+    """Everything that the store holds; what a power cut left damaged is passed over (section 14.3)."""
+    checkpoints = []
+    for run in store.runs():
+        for seq, checkpoint_id in store.checkpoints(run):
+            try:
+                manifest = store.manifest(run, seq, checkpoint_id)
+            except Reject as fault:
+                if fault.kind == "unsupported":
+                    raise
+                print(f"passed over {run}@{seq}: {fault}", file=sys.stderr)
+                continue
+            checkpoints.append(store.describe(manifest))
     return {"checkpoints": checkpoints, "tags": store.tags()}
 
 
 def extract(store: Store, run: str, seq: int, out: str) -> None:
     """Writes a checkpoint's safetensors file. The file gets its bytes only after all of them were hashed."""
-    for found, checkpoint_id in store.checkpoints(run):
-        if found == seq:
-            parts = list(safetensors_file(store.chunks, store.manifest(run, seq, checkpoint_id).body))
-            store.chunks.check_hashes()
-            with open(out, "wb") as file:
-                for offset, data in parts:
-                    file.seek(offset)
-                    file.write(data)
-            return
-    raise Reject("not-found", "checkpoint")
+    ids = [checkpoint_id for found, checkpoint_id in store.checkpoints(run) if found == seq]
+    reject_if(not ids, "checkpoint", "not-found")
+    manifest = store.manifest(run, seq, ids[0])
+    chunks = Chunks(store.root, manifest.hints)
+    parts = list(safetensors_file(chunks, manifest.body))
+    chunks.check_hashes()
+    with open(out, "wb") as file:
+        for offset, data in parts:
+            file.seek(offset)
+            file.write(data)
+
+
+def disagreement(kind: str, root: str) -> str | None:
+    """What a golden store's expected.json says and the reader does not."""
+    with open(os.path.join(root, "expected.json"), encoding="utf-8") as file:
+        expected = json.load(file)
+    try:
+        store = Store(root)
+        if kind == "good":
+            return None if document(store) == expected else "it does not hold what is expected"
+        store.describe(store.find(expected["checkpoint"]))
+    except Reject as fault:
+        wanted = (expected.get("kind"), expected.get("code"))
+        if (fault.kind, fault.reason) == wanted:
+            return None
+        return f"refused as {fault}, not as {wanted}"
+    return "it is not refused"
+
+
+def compare_all(folder: str) -> int:
+    """Goes through every golden store."""
+    right, wrong = 0, 0
+    for kind in ("good", "must-reject"):
+        for name in listing(os.path.join(folder, kind), True):
+            fault = disagreement(kind, os.path.join(folder, kind, name))
+            right, wrong = right + (fault is None), wrong + (fault is not None)
+            if fault:
+                print(f"{kind}/{name}: {fault}")
+    print(f"reference reader: {right} stores as expected, {wrong} not")
+    return 1 if wrong or not right else 0
+
+
+def check_examples(path: str) -> int:
+    """Decodes the specification's blocks of three lines: a record, its input's bytes, the chunk's bytes."""
+    with open(path, encoding="utf-8") as file:
+        blocks = re.findall(r"```record\nrecord(.*)\ninput(.*)\noutput(.*)\n```", file.read())
+    right = 0
+    for block in blocks:
+        record, base, output = map(bytes.fromhex, block)
+        inputs = [base] if base else []
+        entry = Entry("", 0, len(record), len(output), crc32(record), len(inputs), (bytes(ID_LEN),) * len(inputs))
+        found = decode(record, entry, inputs)
+        right += found == output
+        if found != output:
+            print(f"a worked record decodes to {found.hex(' ')}, not to {output.hex(' ')}")
+    print(f"worked examples: {right} right, {len(blocks) - right} wrong")
+    return 1 if right < len(blocks) or not blocks else 0
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) not in (1, 5) or len(arguments) == 5 and arguments[1] != "--extract":
-        print(__doc__, file=sys.stderr)
-        return 2
     try:
-        store = Store(arguments[0])
-        if len(arguments) == 5:
-            extract(store, arguments[2], int(arguments[3]), arguments[4])
-        else:
-            print(json.dumps(document(store), indent=1))
+        match arguments:
+            case ["--all", folder]:
+                return compare_all(folder)
+            case ["--examples", path]:
+                return check_examples(path)
+            case [root]:
+                print(json.dumps(document(Store(root)), indent=1))
+            case [root, "--checkpoint", name]:
+                store = Store(root)
+                print(json.dumps(store.describe(store.find(name)), indent=1))
+            case [root, "--extract", run, seq, out]:
+                extract(Store(root), run, int(seq), out)
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
     except Reject as fault:
-        print(json.dumps({"error": {"kind": fault.kind, "reason": fault.reason}}))
+        print(json.dumps({"kind": fault.kind, "code": fault.reason, "message": str(fault)}), file=sys.stderr)
         return 1
     return 0
 
