@@ -151,6 +151,8 @@ pub(crate) enum Command {
     Verify(command::verify::Verify),
     Tag(command::tag::Tag),
     Fork(command::fork::Fork),
+    Forget(command::forget::ForgetArgs),
+    Gc(command::gc::Gc),
     Demo(command::demo::Demo),
     Completions(command::completions::Completions),
     Man(command::man::Man),

@@ -5,7 +5,7 @@ use milepost_engine::{Store, StoreSettings};
 use serde::Serialize;
 
 use crate::exit::{Outcome, Result};
-use crate::keep::KeepRules;
+use crate::keep::KeepArgs;
 use crate::session::Session;
 use crate::size;
 
@@ -35,7 +35,7 @@ pub(crate) struct Init {
     chunk_size: u32,
 
     #[command(flatten)]
-    keep: KeepRules,
+    keep: KeepArgs,
 }
 
 /// How hard a save tries to be small.
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Init, session: &Session) -> Result {
         full_every: args.full_every,
         level: args.level.into(),
         chunk_len: args.chunk_size,
-        attributes: args.keep.attributes()?,
+        attributes: args.keep.rules().to_attributes()?,
         ..StoreSettings::default()
     };
     // Checked before the folder is made.

@@ -38,6 +38,8 @@ pub(crate) struct TensorView {
     pub(crate) new_chunks: Option<u64>,
     pub(crate) changed_elements: Option<u64>,
     pub(crate) elements: u64,
+    /// Whether it cannot be restored any more.
+    pub(crate) dropped: bool,
 }
 
 #[derive(Serialize)]
@@ -95,6 +97,7 @@ pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec
             new_chunks: statistics.map(|s| s.new_chunks),
             changed_elements: statistics.map(|s| s.changed_elements),
             elements: dtype::elements(&t.shape).unwrap_or_default(),
+            dropped: manifest.is_dropped(i),
         }
     });
     Ok(views.collect())
@@ -120,7 +123,10 @@ pub(crate) fn table(tensors: &[TensorView]) -> String {
             t.dtype.to_owned(),
             shape(&t.shape),
             size::bytes(t.bytes),
-            t.stored_bytes.map(size::bytes).unwrap_or_default(),
+            match t.dropped {
+                true => "dropped".to_owned(),
+                false => t.stored_bytes.map(size::bytes).unwrap_or_default(),
+            },
             changed.unwrap_or_default(),
         ]);
     }

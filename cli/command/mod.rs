@@ -3,7 +3,9 @@
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
+pub(crate) mod forget;
 pub(crate) mod fork;
+pub(crate) mod gc;
 pub(crate) mod init;
 pub(crate) mod log;
 pub(crate) mod ls;
@@ -34,6 +36,8 @@ pub(crate) fn run(command: Command, session: &Session) -> Result {
         Command::Verify(args) => verify::run(&args, session),
         Command::Tag(args) => tag::run(&args, session),
         Command::Fork(args) => fork::run(&args, session),
+        Command::Forget(args) => forget::run(&args, session),
+        Command::Gc(args) => gc::run(&args, session),
         Command::Demo(args) => demo::run(&args, session),
         Command::DemoChild(args) => demo::run_child(&args, session),
         Command::Completions(args) => completions::run(&args, session),

@@ -40,6 +40,10 @@ pub(crate) struct Restore {
     #[arg(conflicts_with = "include")]
     rows: Option<(String, Range<u64>)>,
 
+    /// Only the tensors that a thinned checkpoint still has.
+    #[arg(long, conflicts_with_all = ["include", "rows"])]
+    kept: bool,
+
     /// Replace the file if there is one.
     #[arg(short, long)]
     force: bool,
@@ -77,7 +81,7 @@ pub(crate) fn run(args: &Restore, session: &Session) -> Result {
     let checkpoint = store.checkpoint(&args.revision)?;
     let selection = selection(args)?;
     let (outputs, plan) = checkpoint.plan(&selection)?;
-    let whole = args.include.is_empty() && args.rows.is_none();
+    let whole = args.include.is_empty() && args.rows.is_none() && !args.kept;
     let target = Target::new(&checkpoint, &outputs, whole)?;
     tell_of_blobs(&checkpoint, session);
     let step = checkpoint.manifest().body.step;
@@ -118,6 +122,9 @@ fn require_pipe(session: &Session) -> Result<()> {
 fn selection(args: &Restore) -> EngineResult<Selection> {
     if let Some((name, rows)) = &args.rows {
         return Ok(Selection::rows(name, rows.clone()));
+    }
+    if args.kept {
+        return Ok(Selection::kept());
     }
     if args.include.is_empty() {
         return Ok(Selection::all());

@@ -214,6 +214,13 @@ fn text(view: &ShowView, summary: &Summary) -> String {
             view.chunks, view.new_chunks
         ),
     ];
+    if c.dropped_tensors > 0 {
+        let all = size::count(c.tensors, "tensor");
+        lines.push(format!(
+            "thinned    {} of {all} dropped: they cannot be restored",
+            c.dropped_tensors
+        ));
+    }
     if !c.tags.is_empty() {
         lines.push(format!("tags       {}", c.tags.join(", ")));
     }

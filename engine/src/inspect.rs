@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::record;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
-use crate::restore::{Checkpoint, Output, Selection};
+use crate::restore::{Checkpoint, Output, Selection, require_kept};
 use crate::store::Store;
 use crate::store::history::{self, Place, Summary};
 use crate::store::pack_file::RecordExtent;
@@ -63,6 +63,7 @@ impl Checkpoint {
             )
             .hint("`milepost ls REV` shows the names")
         })?;
+        require_kept(self.manifest(), std::iter::once(name))?;
         let store = &self.store().0;
         store
             .catalog
@@ -101,14 +102,8 @@ impl Checkpoint {
     /// # Errors
     /// If its manifest cannot be read any more.
     pub fn summary(&self) -> Result<Arc<Summary>> {
-        let placement = &self.manifest().placement;
-        let place = Place {
-            run: placement.run.clone(),
-            seq: placement.seq,
-            id: self.id(),
-        };
         let store = &self.store().0;
-        store.history.summary(&*store.disk, &place)
+        store.history.summary(&*store.disk, &self.place())
     }
 
     /// What a selection picks of it; reads nothing.
@@ -116,7 +111,7 @@ impl Checkpoint {
     /// # Errors
     /// `NotFound` if it picks nothing, `InvalidInput` if the rows are not there.
     pub fn select(&self, selection: &Selection) -> Result<Vec<Output>> {
-        selection.outputs(&self.manifest().body)
+        selection.picked(self.manifest())
     }
 
     /// The packs that restoring it opens.
@@ -176,7 +171,7 @@ impl Store {
                 Err(_) => continue,
             };
             store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
-            for chunk in self.closure(manifest.body.chunks()) {
+            for chunk in self.closure(manifest.needed_chunks()) {
                 let owner = owners.entry(chunk).or_insert(Some(number));
                 if *owner != Some(number) {
                     *owner = None;

@@ -78,6 +78,17 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
+        let mut files = self.files();
+        let missing = || Error::new(ErrorKind::NotFound, "io", "cannot link").file(from);
+        let bytes = files.get(from.as_str()).cloned().ok_or_else(missing)?;
+        if files.contains_key(to.as_str()) {
+            return Ok(Published::Exists);
+        }
+        files.insert(to.to_string(), bytes);
+        Ok(Published::New)
+    }
+
     fn remove(&self, path: &StorePath) -> Result<()> {
         self.files().remove(path.as_str());
         Ok(())

@@ -184,6 +184,10 @@ impl Disk for BrokenDisk {
         }
     }
 
+    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
+        self.0.disk.link(from, to)
+    }
+
     fn remove(&self, path: &StorePath) -> Result<()> {
         match self.0.fault {
             Fault::NothingRemoved => Ok(()),

@@ -50,6 +50,7 @@ pub(crate) const CLAUSES: &[Clause] = &[
     ("a linked folder is none", a_linked_folder_is_none),
     ("a folder is no file", a_folder_is_no_file),
     ("reading past the end is corrupt", reading_past_the_end),
+    ("a link is a second name", a_link_is_a_second_name),
     ("removing nothing is fine", removing_nothing_is_fine),
     ("folders are made once", folders_are_made_once),
     ("files and folders sync", files_and_folders_sync),
@@ -287,6 +288,20 @@ fn reading_past_the_end(s: &Subject) {
         let error = view.read_at(offset, &mut [0; 3]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{offset}: {error}");
     }
+}
+
+fn a_link_is_a_second_name(s: &Subject) {
+    publish(&*s.disk, &tag("a"), &[b"abc"]).unwrap();
+    assert_eq!(s.disk.link(&tag("a"), &tag("b")).unwrap(), Published::New);
+    publish(&*s.disk, &tag("c"), &[b"x"]).unwrap();
+    assert_eq!(
+        s.disk.link(&tag("c"), &tag("b")).unwrap(),
+        Published::Exists
+    );
+    s.other.remove(&tag("a")).unwrap();
+    assert_eq!(content(&*s.other, &tag("b")), b"abc");
+    let missing = s.disk.link(&tag("a"), &tag("d")).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::NotFound);
 }
 
 fn removing_nothing_is_fine(s: &Subject) {

@@ -7,7 +7,7 @@ use crate::format::body::Body;
 use crate::format::placement::{self, PackHint, Placement, TensorStatistics};
 use crate::format::section::{self, Section};
 use crate::hash;
-use crate::id::CheckpointId;
+use crate::id::{CheckpointId, ChunkId};
 
 /// Everything a manifest says.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Manifest {
     pub body: Body,
     /// Where, when and how it was saved.
     pub placement: Placement,
+    /// The tensors of the body that are not kept any more, by their places, ascending.
+    pub dropped: Vec<u32>,
     /// The packs that a restore opens; empty if the section is missing.
     pub packs: Vec<PackHint>,
     /// In the order of the body's tensors; empty if the section is missing.
@@ -45,9 +47,31 @@ impl Manifest {
             id,
             body,
             placement,
+            dropped: Vec::new(),
             packs,
             statistics,
         })
+    }
+
+    /// Whether a tensor of the body is not kept any more.
+    #[must_use]
+    pub fn is_dropped(&self, tensor: usize) -> bool {
+        u32::try_from(tensor).is_ok_and(|place| self.dropped.binary_search(&place).is_ok())
+    }
+
+    /// The names of the tensors that are not kept any more.
+    pub fn dropped_names(&self) -> impl Iterator<Item = &str> {
+        let tensor = |place: &u32| self.body.tensors.get(*place as usize);
+        let tensors = self.dropped.iter().filter_map(tensor);
+        tensors.map(|t| t.name.as_str())
+    }
+
+    /// The chunks that restoring it takes: those of the tensors that are kept, then of the blobs.
+    pub fn needed_chunks(&self) -> impl Iterator<Item = &ChunkId> {
+        let tensors = self.body.tensors.iter().enumerate();
+        let kept = tensors.filter(|(place, _)| !self.is_dropped(*place));
+        let blobs = self.body.blobs.iter().flat_map(|b| &b.chunks);
+        kept.flat_map(|(_, t)| &t.chunks).chain(blobs)
     }
 
     /// The file's bytes.
@@ -60,6 +84,9 @@ impl Manifest {
             (section::PLACEMENT, self.placement.encode()?),
             (section::PACKS, placement::encode_hints(&self.packs)?),
         ];
+        if !self.dropped.is_empty() {
+            kinds.push((section::DROPPED, placement::encode_dropped(&self.dropped)?));
+        }
         if !self.statistics.is_empty() {
             kinds.push((
                 section::STATISTICS,
@@ -124,6 +151,9 @@ impl Manifest {
         let placement = Placement::decode(&raw(section::PLACEMENT)?.ok_or_else(missing)?)?;
         let body = Body::decode(&body_bytes)?;
         let packs = raw(section::PACKS)?.map_or(Ok(vec![]), |b| placement::decode_hints(&b))?;
+        let dropped = raw(section::DROPPED)?
+            .map(|b| placement::decode_dropped(&b, body.tensors.len()))
+            .transpose()?;
         let statistics = raw(section::STATISTICS)?
             .map(|b| placement::decode_statistics(&b))
             .transpose()?;
@@ -140,6 +170,7 @@ impl Manifest {
             id: hash::checkpoint_id(&body_bytes),
             body,
             placement,
+            dropped: dropped.unwrap_or_default(),
             packs,
             statistics: statistics.unwrap_or_default(),
         })

@@ -182,6 +182,41 @@ pub fn decode_hints(bytes: &[u8]) -> Result<Vec<PackHint>> {
     Ok(hints)
 }
 
+/// The bytes of a section of dropped tensors: their places in the body.
+///
+/// # Errors
+/// `Limit` if there are too many.
+pub fn encode_dropped(dropped: &[u32]) -> Result<Vec<u8>> {
+    let mut w = Writer::new();
+    w.count(dropped.len(), limits::ENTRIES_MAX)?;
+    for place in dropped {
+        w.u32(*place);
+    }
+    Ok(w.finish())
+}
+
+/// Reads a section of dropped tensors of a body with so many.
+///
+/// # Errors
+/// `Corrupt` if it is empty, not strictly ascending, or names a tensor that is not there.
+pub fn decode_dropped(bytes: &[u8], tensors: usize) -> Result<Vec<u32>> {
+    let mut r = Reader::new(bytes, 0);
+    let count = r.count(limits::ENTRIES_MAX, 4)?;
+    let dropped = (0..count).map(|_| r.u32()).collect::<Result<Vec<_>>>()?;
+    r.finish()?;
+    let ascends = dropped.is_sorted_by(|a, b| a < b);
+    let within = dropped
+        .last()
+        .is_some_and(|last| (*last as usize) < tensors);
+    if ascends && within {
+        return Ok(dropped);
+    }
+    Err(Error::corrupt(
+        "dropped",
+        "a manifest's dropped tensors break their rule",
+    ))
+}
+
 /// What a save measured of one tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TensorStatistics {
@@ -250,6 +285,13 @@ mod tests {
             len: 99,
         }];
         assert_eq!(decode_hints(&encode_hints(&hints).unwrap()).unwrap(), hints);
+        let dropped = [0, 3, 4];
+        let bytes = encode_dropped(&dropped).unwrap();
+        assert_eq!(decode_dropped(&bytes, 5).unwrap(), dropped);
+        assert!(decode_dropped(&bytes, 4).is_err());
+        for bad in [&[][..], &[3, 3], &[4, 3]] {
+            assert!(decode_dropped(&encode_dropped(bad).unwrap(), 9).is_err());
+        }
         let statistics = [TensorStatistics {
             stored_bytes: 1,
             new_chunks: 2,

@@ -12,6 +12,8 @@ pub const IGNORABLE: u32 = 1 << 31;
 pub const BODY: u32 = 1;
 /// Where and when it was saved: run, sequence number, time, sizes.
 pub const PLACEMENT: u32 = 2;
+/// The tensors that are not kept any more.
+pub const DROPPED: u32 = 5;
 /// Hints: the packs that a restore opens.
 pub const PACKS: u32 = IGNORABLE | 3;
 /// What the save measured, tensor by tensor.
@@ -122,7 +124,7 @@ fn decode_section<'a>(
             Error::corrupt("section-order", "manifest sections are not in order").offset(at),
         );
     }
-    if kind & IGNORABLE == 0 && kind != BODY && kind != PLACEMENT {
+    if kind & IGNORABLE == 0 && ![BODY, PLACEMENT, DROPPED].contains(&kind) {
         return Err(Error::new(
             ErrorKind::Unsupported,
             "section-kind",

@@ -46,6 +46,11 @@ impl Decoder {
         Ok(())
     }
 
+    /// Lets go of the pack that is held open: it may be gone.
+    pub(crate) fn forget_pack(&mut self) {
+        self.last_pack = None;
+    }
+
     /// Takes back the buffers that no later step needs.
     fn release(&mut self, recipe: &Recipe, made: &mut [Option<Vec<u8>>], done: usize) {
         let later = recipe.steps.get(done + 1..).unwrap_or_default();

@@ -6,10 +6,12 @@ pub mod plan;
 pub mod recipe;
 mod select;
 
-pub use select::{Output, Selection};
+pub(crate) use select::require_kept;
+pub use select::{Output, Selection, TENSOR_DROPPED};
 
-use std::sync::Arc;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -26,6 +28,8 @@ use crate::store::Store;
 use crate::store::catalog;
 use crate::store::history::{self, Place};
 
+/// Times that a pack may vanish under a reader before it gives up.
+const RETRIES: usize = 4;
 /// Below this many bytes one thread is faster than several.
 const PARALLEL_BYTES_MIN: u64 = 1 << 20;
 
@@ -89,6 +93,17 @@ impl Checkpoint {
         self.manifest.id
     }
 
+    /// Where its manifest lies.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let placement = &self.manifest.placement;
+        Place {
+            run: placement.run.clone(),
+            seq: placement.seq,
+            id: self.manifest.id,
+        }
+    }
+
     /// Everything its manifest says.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
@@ -106,7 +121,7 @@ impl Checkpoint {
     /// # Errors
     /// `NotFound` if the selection names what is not there, `Corrupt` if a chunk is missing.
     pub fn plan(&self, selection: &Selection) -> Result<(Vec<Output>, Plan)> {
-        let outputs = selection.outputs(&self.manifest.body)?;
+        let outputs = selection.outputs(&self.manifest)?;
         let wanted: Vec<Wanted<'_>> = outputs
             .iter()
             .filter_map(|o| o.wanted(&self.manifest.body))
@@ -156,21 +171,15 @@ impl Checkpoint {
             .into_iter()
             .filter_map(|i| Some((plan.steps.get(i)?, targets.get_mut(i)?.take()?)))
             .collect();
-        self.run(
-            plan,
-            jobs,
-            observer,
-            |decoder, (step, target), store, scratch| {
-                let disk = &*store.0.disk;
-                if step.within == (0..step.recipe.raw_len()) {
-                    return decoder.decode(disk, &store.0.catalog, &step.recipe, false, target);
-                }
-                scratch.resize(step.recipe.raw_len(), 0);
-                decoder.decode(disk, &store.0.catalog, &step.recipe, false, scratch)?;
-                target.copy_from_slice(scratch.get(step.within.clone()).unwrap_or_default());
-                Ok(())
-            },
-        )
+        self.run(plan, jobs, observer, |decoder, (step, target), scratch| {
+            if step.within == (0..step.recipe.raw_len()) {
+                return self.decode(decoder, &step.recipe, false, target);
+            }
+            scratch.resize(step.recipe.raw_len(), 0);
+            self.decode(decoder, &step.recipe, false, scratch)?;
+            target.copy_from_slice(scratch.get(step.within.clone()).unwrap_or_default());
+            Ok(())
+        })
     }
 
     /// Decodes a plan chunk by chunk into a sink, in memory of a few chunks for each thread.
@@ -189,15 +198,9 @@ impl Checkpoint {
             .into_iter()
             .filter_map(|i| plan.steps.get(i))
             .collect();
-        self.run(plan, jobs, observer, |decoder, step, store, scratch| {
+        self.run(plan, jobs, observer, |decoder, step, scratch| {
             scratch.resize(step.recipe.raw_len(), 0);
-            decoder.decode(
-                &*store.0.disk,
-                &store.0.catalog,
-                &step.recipe,
-                check,
-                scratch,
-            )?;
+            self.decode(decoder, &step.recipe, check, scratch)?;
             sink(
                 step.output,
                 step.target.start,
@@ -206,20 +209,65 @@ impl Checkpoint {
         })
     }
 
+    /// Decodes one chunk. Since the plan was made, a compaction may have moved its records to
+    /// another pack, and a collection removed the pack that they were in.
+    fn decode(
+        &self,
+        decoder: &mut decode::Decoder,
+        recipe: &Recipe,
+        check: bool,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let store = &self.store.0;
+        let mut current: Cow<'_, Recipe> = Cow::Borrowed(recipe);
+        for _ in 0..RETRIES {
+            match decoder.decode(&*store.disk, &store.catalog, &current, check, out) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                done => return done,
+            }
+            decoder.forget_pack();
+            current = Cow::Owned(self.recipe_anew(&current)?);
+        }
+        decoder.decode(&*store.disk, &store.catalog, &current, check, out)
+    }
+
+    /// The recipe of a chunk whose recipe leads to a pack that is gone.
+    fn recipe_anew(&self, stale: &Recipe) -> Result<Recipe> {
+        let chunk = &stale.chunk();
+        let store = &self.store.0;
+        // One thread looks; the others find what it found.
+        let _one_at_a_time = store.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.store.recipe(chunk) {
+            Ok(found) if found != *stale => return Ok(found),
+            _ => {}
+        }
+        let manifest = history::read_manifest(&*store.disk, &self.place());
+        let manifest = manifest.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => forgotten(&self.place()),
+            _ => error,
+        })?;
+        self.store.forget_packs();
+        store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
+        self.store
+            .with_every_pack(&manifest.packs, std::iter::once(chunk), || {
+                self.store.recipe(chunk)
+            })
+    }
+
     /// Runs jobs over the store's threads, or on this one if there is little to do.
     fn run<J: Send + Sync + OnStep>(
         &self,
         plan: &Plan,
         jobs: Vec<J>,
         observer: &dyn Observer,
-        work: impl Fn(&mut decode::Decoder, J, &Store, &mut Vec<u8>) -> Result<()> + Sync,
+        work: impl Fn(&mut decode::Decoder, J, &mut Vec<u8>) -> Result<()> + Sync,
     ) -> Result<()> {
         let (total, done) = (plan.output_bytes(), AtomicU64::new(0));
         let one = |decoder: &mut decode::Decoder, scratch: &mut Vec<u8>, job: J| -> Result<()> {
             progress::check(observer)?;
             let target = &job.step().target;
             let len = target.end - target.start;
-            work(decoder, job, &self.store, scratch)?;
+            work(decoder, job, scratch)?;
             observer.advance(done.fetch_add(len, Ordering::Relaxed) + len, total);
             Ok(())
         };
@@ -326,6 +374,17 @@ impl Checkpoint {
         let record = pack.record(step.extent, &mut unused)?;
         Ok(codec::borrow_raw(record)?.map(with))
     }
+}
+
+fn forgotten(place: &Place) -> Error {
+    let id = place.id.short();
+    Error::new(
+        ErrorKind::NotFound,
+        "forgotten",
+        "the checkpoint was forgotten while it was read",
+    )
+    .subject(format!("checkpoint {id} of run {}", place.run))
+    .hint("`milepost log` shows what there is")
 }
 
 /// Zeros for that many bytes, or an error: a length from a store must not end the process.

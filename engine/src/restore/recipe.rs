@@ -72,6 +72,14 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The chunk it makes.
+    #[must_use]
+    pub fn chunk(&self) -> ChunkId {
+        self.steps
+            .last()
+            .map_or(ChunkId([0; 32]), |step| step.chunk)
+    }
+
     /// Bytes of the chunk it makes.
     #[must_use]
     pub fn raw_len(&self) -> usize {

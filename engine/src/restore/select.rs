@@ -1,5 +1,6 @@
 //! Which part of a checkpoint is wanted: everything, names by glob, or rows of one tensor.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -7,7 +8,11 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use crate::dtype::{self, Dtype};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::body::{Body, TensorEntry};
+use crate::format::manifest::Manifest;
 use crate::restore::plan::Wanted;
+
+/// The code of the error that a thinned checkpoint lacks what is asked for.
+pub const TENSOR_DROPPED: &str = "tensor-dropped";
 
 /// A part of a checkpoint.
 #[derive(Clone, Debug)]
@@ -16,6 +21,8 @@ pub struct Selection(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     All,
+    /// Every tensor that was not dropped.
+    Kept,
     Globs(GlobSet, Vec<String>),
     Tensor(String),
     Rows(String, Range<u64>),
@@ -39,6 +46,12 @@ impl Selection {
     #[must_use]
     pub fn all() -> Self {
         Self(Kind::All)
+    }
+
+    /// Every tensor that a thinned checkpoint still has.
+    #[must_use]
+    pub fn kept() -> Self {
+        Self(Kind::Kept)
     }
 
     /// The tensors whose names match one of the globs; `*` also matches dots.
@@ -76,17 +89,38 @@ impl Selection {
         Self(Kind::Rows(name.to_owned(), rows))
     }
 
-    /// What it picks of a checkpoint, in the order of names.
+    /// The names of the tensors that it picks; none is no error.
+    pub(crate) fn names<'b>(&self, body: &'b Body) -> BTreeSet<&'b str> {
+        let picks = |name: &str| match &self.0 {
+            Kind::All | Kind::Kept => true,
+            Kind::Globs(set, _) => set.is_match(name),
+            Kind::Tensor(one) | Kind::Rows(one, _) => one == name,
+        };
+        let names = body.tensors.iter().map(|t| t.name.as_str());
+        names.filter(|name| picks(name)).collect()
+    }
+
+    /// What it picks of a checkpoint, dropped or not, in the order of names.
     ///
     /// # Errors
     /// `NotFound` if it picks nothing, `InvalidInput` if the rows are not there.
-    pub(crate) fn outputs(&self, body: &Body) -> Result<Vec<Output>> {
+    pub(crate) fn picked(&self, manifest: &Manifest) -> Result<Vec<Output>> {
+        let body = &manifest.body;
+        let tensors = body.tensors.iter();
         match &self.0 {
-            Kind::All => Ok(body.tensors.iter().map(whole).collect()),
+            Kind::Tensor(name) => Ok(vec![whole(find(body, name)?)]),
+            Kind::Rows(name, rows) => Ok(vec![part(find(body, name)?, rows)?]),
+            Kind::All => Ok(tensors.map(whole).collect()),
+            Kind::Kept => {
+                let kept = |(place, _): &(usize, _)| !manifest.is_dropped(*place);
+                Ok(tensors
+                    .enumerate()
+                    .filter(kept)
+                    .map(|(_, t)| whole(t))
+                    .collect())
+            }
             Kind::Globs(set, globs) => {
-                let picked: Vec<Output> = body
-                    .tensors
-                    .iter()
+                let picked: Vec<Output> = tensors
                     .filter(|t| set.is_match(&t.name))
                     .map(whole)
                     .collect();
@@ -97,10 +131,41 @@ impl Selection {
                 }
                 Ok(picked)
             }
-            Kind::Tensor(name) => Ok(vec![whole(find(body, name)?)]),
-            Kind::Rows(name, rows) => Ok(vec![part(find(body, name)?, rows)?]),
         }
     }
+
+    /// What it picks of a checkpoint that can be restored.
+    ///
+    /// # Errors
+    /// As [`Selection::picked`], and `NotFound` if a tensor was dropped.
+    pub(crate) fn outputs(&self, manifest: &Manifest) -> Result<Vec<Output>> {
+        let picked = self.picked(manifest)?;
+        require_kept(manifest, picked.iter().map(|o| o.name.as_str()))?;
+        Ok(picked)
+    }
+}
+
+/// Holds that none of these tensors was dropped.
+pub(crate) fn require_kept<'n>(
+    manifest: &Manifest,
+    names: impl Iterator<Item = &'n str>,
+) -> Result<()> {
+    let dropped: BTreeSet<&str> = manifest.dropped_names().collect();
+    let mut missing = names.filter(|name| dropped.contains(name));
+    let Some(first) = missing.next() else {
+        return Ok(());
+    };
+    let others = match missing.count() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    Err(Error::new(
+        ErrorKind::NotFound,
+        TENSOR_DROPPED,
+        "the checkpoint was thinned: a tensor that is asked for was dropped",
+    )
+    .subject(format!("tensor {first:?}{others}"))
+    .hint("restore what was kept (`milepost restore --kept`), or another checkpoint"))
 }
 
 impl Output {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::Result;
-use crate::format::body::Body;
+use crate::format::manifest::Manifest;
 use crate::format::placement::PackHint;
 use crate::id::{ChunkId, PackId};
 use crate::store::Store;
@@ -20,7 +20,11 @@ pub(super) struct Closure {
 
 impl Closure {
     /// With `own`, the records of these packs are taken, whatever else the store has.
-    pub(super) fn of(store: &Store, body: &Body, own: Option<&[SealedPack]>) -> Result<Self> {
+    pub(super) fn of(
+        store: &Store,
+        manifest: &Manifest,
+        own: Option<&[SealedPack]>,
+    ) -> Result<Self> {
         let own = own.map(|packs| {
             let own = Catalog::default();
             packs.iter().for_each(|pack| pack.add_to(&own));
@@ -35,7 +39,7 @@ impl Closure {
         };
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut packs: HashMap<PackId, u64> = HashMap::new();
-        for chunk in body.chunks() {
+        for chunk in manifest.needed_chunks() {
             if !catalog.settle(&*store.0.disk, chunk)? {
                 return Err(missing_chunk(chunk));
             }

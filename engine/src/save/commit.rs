@@ -54,6 +54,8 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
 /// Commits a checkpoint of a new run that holds what `source` holds.
 pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<SaveReport> {
     let txn = store.begin()?;
+    // Until now a collector could take it away.
+    let source = &store.checkpoint_by_id(&source.id())?;
     let from = source.manifest();
     load_catalog(store, Some(source))?;
     let body = Body {
@@ -61,7 +63,8 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
         ..from.body.clone()
     };
     let unchanged = vec![TensorStatistics::default(); body.tensors.len()];
-    let manifest = Manifest::new(body, Placement::default(), Vec::new(), unchanged)?;
+    let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), unchanged)?;
+    manifest.dropped.clone_from(&from.dropped);
     publish(
         store,
         &txn,

@@ -51,8 +51,8 @@ pub(super) fn publish(
     save: Publication<'_>,
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
-    let closure = store.with_every_pack(&[], manifest.body.chunks(), || {
-        Closure::of(store, &manifest.body, save.own_only())
+    let closure = store.with_every_pack(&[], manifest.needed_chunks(), || {
+        Closure::of(store, &manifest, save.own_only())
     })?;
     manifest.packs.clone_from(&closure.packs);
     require_packs(store, &closure.packs)?;
@@ -67,8 +67,14 @@ pub(super) fn publish(
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
     if let Some(existing) = same_step(store, &places, &manifest)? {
+        let thinned = existing.dropped != manifest.dropped;
         let existing = match save.durability {
-            Durability::Relaxed => existing,
+            Durability::Relaxed if !thinned => existing,
+            Durability::Relaxed => {
+                // What takes the place of a durable manifest must be durable.
+                sync_packs(store, save.parent, save.packs, &closure.packs)?;
+                make_durable(store, txn, existing, Durability::Durable, &closure)?
+            }
             durability => make_durable(store, txn, existing, durability, &closure)?,
         };
         set_tags(store, txn, &existing, save.tags)?;
@@ -148,8 +154,9 @@ fn write_manifest(
     Ok(())
 }
 
-/// Makes a checkpoint durable that the run has already: who saved it may have asked for less, or
-/// died before its name was synced. What it needs is durable by now.
+/// Makes a checkpoint durable and complete that the run has already: who saved it may have asked
+/// for less, or died before its name was synced, or tensors of it may have been dropped since.
+/// What it needs is durable by now.
 fn make_durable(
     store: &Store,
     txn: &Transaction,
@@ -161,21 +168,15 @@ fn make_durable(
     let placement = &mut existing.placement;
     let path = path::manifest(&placement.run, placement.seq, &existing.id)?;
     disk.sync(&path.parent().parent())?;
-    if placement.durability == Durability::Relaxed {
+    if placement.durability == Durability::Relaxed || !existing.dropped.is_empty() {
         placement.durability = durability;
         placement.boot = [0; 16];
         placement.full = closure.depth == 0;
         placement.depth = closure.depth;
         placement.restore_cost = closure.cost;
         existing.packs.clone_from(&closure.packs);
-        let bytes = existing.encode(&codec::compress_section)?;
-        let mut file = disk.create(txn.id)?;
-        file.write(&bytes)?;
-        file.sync()?;
-        // A cached summary may call it relaxed.
-        cache::discard(disk, cache::SUMMARIES)?;
-        file.replace(&path)?;
-        store.0.history.add(&existing, bytes.len() as u64);
+        existing.dropped.clear();
+        history::replace_manifest(store, txn, &existing)?;
     }
     disk.sync(&path.parent())?;
     Ok(existing)

@@ -61,6 +61,32 @@ impl Catalog {
         tables.records.get(chunk).cloned()
     }
 
+    /// The least deep record of a chunk in the packs that are allowed.
+    pub(crate) fn find_in(
+        &self,
+        chunk: &ChunkId,
+        allowed: impl Fn(&PackId) -> bool,
+    ) -> Option<Located> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let first = tables.records.get(chunk)?;
+        if allowed(&first.pack) {
+            return Some(first.clone());
+        }
+        let others = tables.others.get(chunk)?.iter();
+        others
+            .filter(|l| allowed(&l.pack))
+            .min_by_key(|l| rank(l))
+            .cloned()
+    }
+
+    /// Every record of a chunk.
+    pub(crate) fn records_of(&self, chunk: &ChunkId) -> Vec<Located> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let first = tables.records.get(chunk);
+        let others = tables.others.get(chunk).into_iter().flatten();
+        first.into_iter().chain(others).cloned().collect()
+    }
+
     /// The records of these chunks and of all their inputs, each once.
     pub(crate) fn closure<'c>(
         &self,
@@ -282,6 +308,20 @@ impl Catalog {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .complete
+    }
+
+    /// Whether a pack that it knows of is gone.
+    pub(crate) fn lacks_a_pack(&self, disk: &dyn Disk) -> Result<bool> {
+        let known = || -> Vec<PackId> {
+            let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+            let unproven = tables.unproven.values().flatten().map(|u| u.pack);
+            tables.packs.keys().copied().chain(unproven).collect()
+        };
+        if known().is_empty() {
+            return Ok(false);
+        }
+        let there: HashSet<PackId> = list_packs(disk)?.into_iter().collect();
+        Ok(known().iter().any(|id| !there.contains(id)))
     }
 
     /// Forgets everything, so that packs that were removed or added since are seen.

@@ -89,6 +89,12 @@ pub trait Disk: Debug + Send + Sync {
     /// If the storage cannot say that they are.
     fn sync(&self, path: &StorePath) -> Result<()>;
 
+    /// Gives a file that has a name a second one, which must not be taken.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file, or if the storage refuses.
+    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published>;
+
     /// Removes a file's name; no error if it has none.
     ///
     /// # Errors

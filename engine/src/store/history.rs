@@ -12,11 +12,13 @@ use crate::format::manifest::Manifest;
 use crate::format::name;
 use crate::format::placement::{Durability, Placement};
 use crate::id::CheckpointId;
+use crate::store::Store;
 use crate::store::cache;
 use crate::store::catalog::{self, Catalog};
 use crate::store::disk::{Disk, EntryKind, read_whole};
 use crate::store::pack_file::RecordExtent;
 use crate::store::path::{self, Folder};
+use crate::store::txn::Transaction;
 
 /// A manifest's place: what its file name and folder say.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,8 +42,10 @@ pub struct Summary {
     pub step: u64,
     /// Its metrics.
     pub metrics: BTreeMap<String, f64>,
-    /// How many tensors it has.
+    /// How many tensors it has, those that were dropped included.
     pub tensors: u64,
+    /// How many of its tensors were dropped and cannot be restored any more.
+    pub dropped: u64,
     /// Bytes of its manifest.
     pub manifest_len: u64,
     /// Where, when and how it was saved.
@@ -56,6 +60,7 @@ impl Summary {
             step: manifest.body.step,
             metrics: manifest.body.metrics.clone(),
             tensors: manifest.body.tensors.len() as u64,
+            dropped: manifest.dropped.len() as u64,
             manifest_len,
             placement: manifest.placement.clone(),
         }
@@ -80,7 +85,7 @@ impl Summary {
         for (key, value) in &self.metrics {
             w.key(key)?.u64(value.to_bits());
         }
-        w.bytes(&self.placement.encode()?);
+        w.bytes(&self.placement.encode()?).u64(self.dropped);
         Ok(w.finish())
     }
 
@@ -94,13 +99,20 @@ impl Summary {
         let metrics = (0..count)
             .map(|_| Ok((r.key()?.to_owned(), f64::from_bits(r.u64()?))))
             .collect::<Result<BTreeMap<_, _>>>()?;
-        let placement = Placement::decode(r.bytes(r.left())?)?;
+        let rest = r.bytes(r.left())?;
+        let placement = Placement::decode(rest)?;
+        let after = rest.get(placement.encode()?.len()..).unwrap_or_default();
+        let dropped = match after {
+            [] => 0,
+            after => Reader::new(after, 0).u64()?,
+        };
         Ok(Self {
             id,
             parent,
             step,
             metrics,
             tensors,
+            dropped,
             manifest_len,
             placement,
         })
@@ -154,6 +166,15 @@ pub(crate) fn places(disk: &dyn Disk, run: &str) -> Result<Vec<Place>> {
     Ok(places)
 }
 
+/// Every manifest of the store, by run.
+pub(crate) fn all_places(disk: &dyn Disk) -> Result<Vec<Place>> {
+    let mut all = Vec::new();
+    for run in runs(disk)? {
+        all.extend(places(disk, &run)?);
+    }
+    Ok(all)
+}
+
 /// Reads a manifest and holds it against its place. A relaxed save of an earlier boot counts
 /// only if all that it needs is whole.
 pub(crate) fn read_manifest(disk: &dyn Disk, place: &Place) -> Result<Manifest> {
@@ -161,6 +182,34 @@ pub(crate) fn read_manifest(disk: &dyn Disk, place: &Place) -> Result<Manifest> 
 }
 
 fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
+    let (manifest, len) = read_unproven(disk, place)?;
+    if !counts_unproven(disk, &manifest.placement) {
+        prove(disk, &manifest).map_err(|e| {
+            let path = path::manifest(&place.run, place.seq, &place.id);
+            let error = match path {
+                Ok(path) => e.file(path),
+                Err(_) => e,
+            };
+            error.hint("a relaxed save of an earlier boot did not reach the disk whole")
+        })?;
+    }
+    Ok((manifest, len))
+}
+
+/// Reads a manifest; `None` if it is whole and of a relaxed save that does not count.
+pub(crate) fn read_counting(disk: &dyn Disk, place: &Place) -> Result<Option<Manifest>> {
+    let (manifest, _) = read_unproven(disk, place)?;
+    if counts_unproven(disk, &manifest.placement) {
+        return Ok(Some(manifest));
+    }
+    match prove(disk, &manifest) {
+        Ok(()) => Ok(Some(manifest)),
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_unproven(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
     let path = path::manifest(&place.run, place.seq, &place.id)?;
     let file = read_whole(disk, &path, limits::MANIFEST_LEN_MAX)?;
     let manifest =
@@ -184,12 +233,6 @@ fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
             format!("{} {}", placement.run, placement.seq),
         ));
     }
-    if !counts_unproven(disk, placement) {
-        prove(disk, &manifest).map_err(|e| {
-            e.file(&path)
-                .hint("a relaxed save of an earlier boot did not reach the disk whole")
-        })?;
-    }
     Ok((manifest, file.len() as u64))
 }
 
@@ -205,13 +248,13 @@ fn counts_unproven(disk: &dyn Disk, placement: &Placement) -> bool {
 fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let catalog = Catalog::default();
     catalog.load_hinted(disk, &manifest.packs)?;
-    let records = match catalog.closure(manifest.body.chunks()) {
+    let records = match catalog.closure(manifest.needed_chunks()) {
         Err(error) if catalog::may_be_elsewhere(&error) => {
             catalog.load_all(disk)?;
-            for chunk in manifest.body.chunks() {
+            for chunk in manifest.needed_chunks() {
                 catalog.settle(disk, chunk)?;
             }
-            catalog.closure(manifest.body.chunks())?
+            catalog.closure(manifest.needed_chunks())?
         }
         done => done?,
     };
@@ -220,6 +263,27 @@ fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
         let pack = catalog.open_pack(disk, &located.pack)?;
         pack.record(RecordExtent::from(&*located.entry), &mut buffer)?;
     }
+    Ok(())
+}
+
+/// Puts another file in place of a checkpoint's manifest: the same body, other words about how
+/// it is stored. The name is durable once the run's folder is synced.
+pub(crate) fn replace_manifest(
+    store: &Store,
+    txn: &Transaction,
+    manifest: &Manifest,
+) -> Result<()> {
+    let disk = &*store.0.disk;
+    let placement = &manifest.placement;
+    let path = path::manifest(&placement.run, placement.seq, &manifest.id)?;
+    let bytes = manifest.encode(&codec::compress_section)?;
+    let mut file = disk.create(txn.id)?;
+    file.write(&bytes)?;
+    file.sync()?;
+    // A cached summary may say what is no longer so.
+    cache::discard(disk, cache::SUMMARIES)?;
+    file.replace(&path)?;
+    store.0.history.add(manifest, bytes.len() as u64);
     Ok(())
 }
 
@@ -312,10 +376,7 @@ impl History {
 
     /// Writes the summaries of all whole checkpoints to the cache, if enough are not there.
     pub(crate) fn refresh_cache(&self, disk: &dyn Disk, txn: u128) -> Result<()> {
-        let mut places = Vec::new();
-        for run in runs(disk)? {
-            places.extend(self::places(disk, &run)?);
-        }
+        let places = all_places(disk)?;
         let held = cache::load(disk, cache::SUMMARIES);
         let cached = held
             .iter()

@@ -13,6 +13,7 @@ pub(crate) mod pack_file;
 pub mod path;
 pub(crate) mod real_disk;
 pub(crate) mod tags;
+pub(crate) mod trash;
 pub(crate) mod txn;
 
 use std::collections::BTreeMap;
@@ -75,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) history: History,
     pub(crate) bases: Mutex<BaseCache>,
     decoders: Mutex<Vec<Decoder>>,
+    /// Held while a reader looks for records that are no longer where its plan says.
+    pub(crate) looking: Mutex<()>,
     /// Whether this process knows that the names in the root are durable.
     root_synced: AtomicBool,
     pool: OnceLock<rayon::ThreadPool>,
@@ -171,6 +174,7 @@ impl Store {
             catalog: Catalog::default(),
             history: History::default(),
             decoders: Mutex::default(),
+            looking: Mutex::default(),
             root_synced: AtomicBool::new(false),
             pool: OnceLock::new(),
         })))
@@ -182,12 +186,17 @@ impl Store {
         &self.0.settings
     }
 
-    /// The runs, sorted by name.
+    /// The runs that have a checkpoint, sorted by name.
     ///
     /// # Errors
     /// If the storage refuses.
     pub fn runs(&self) -> Result<Vec<String>> {
-        history::runs(&*self.0.disk)
+        let mut runs: Vec<String> = history::all_places(&*self.0.disk)?
+            .into_iter()
+            .map(|place| place.run)
+            .collect();
+        runs.dedup();
+        Ok(runs)
     }
 
     /// Every checkpoint of a run, or of all runs, in the order of their saves.
@@ -196,11 +205,10 @@ impl Store {
     /// If the storage refuses; damaged manifests are part of the listing.
     pub fn list(&self, run: Option<&str>) -> Result<Listing> {
         let disk = &*self.0.disk;
-        let runs = run.map_or_else(|| history::runs(disk), |run| Ok(vec![run.to_owned()]))?;
-        let mut places = Vec::new();
-        for run in runs {
-            places.extend(history::places(disk, &run)?);
-        }
+        let places = run.map_or_else(
+            || history::all_places(disk),
+            |run| history::places(disk, run),
+        )?;
         self.0.history.summaries(disk, places)
     }
 
@@ -219,7 +227,11 @@ impl Store {
     pub fn tag(&self, name: &str, id: &CheckpointId) -> Result<()> {
         path::tag(name)?;
         let txn = self.begin()?;
-        self.checkpoint_by_id(id)?;
+        let place = self.checkpoint_by_id(id)?.place();
+        // While it is held, nobody can drop the checkpoint.
+        let run = path::run_lock(&place.run)?;
+        let _ordered = txn::wait_for(&*self.0.disk, &run, disk::LockMode::Exclusive)?;
+        self.checkpoint_at(&place)?;
         tags::write(&*self.0.disk, txn.id, name, id)
     }
 
@@ -254,6 +266,9 @@ impl Store {
         {
             usage.other_bytes += disk.open(&file?)?.len();
         }
+        for (_, len) in trash::list(disk)? {
+            usage.trash_bytes += len;
+        }
         for entry in disk.list(&path::folder(Folder::Cache))? {
             for kind in [cache::INDEXES, cache::SUMMARIES] {
                 if let Some(path) = path::parse_cache(kind, &entry.name) {
@@ -266,6 +281,17 @@ impl Store {
 
     /// Starts a transaction, if this version may write to the store.
     pub(crate) fn begin(&self) -> Result<Transaction> {
+        self.require_writable()?;
+        let txn = Transaction::begin(&self.0.disk)?;
+        // What a collector removed before this transaction, it must not rely on.
+        if self.0.catalog.lacks_a_pack(&*self.0.disk)? {
+            self.forget_packs();
+        }
+        Ok(txn)
+    }
+
+    /// Holds that this version may write to the store and that the store has its name for good.
+    pub(crate) fn require_writable(&self) -> Result<()> {
         if !self.0.writable {
             return Err(Error::new(
                 ErrorKind::Unsupported,
@@ -280,7 +306,7 @@ impl Store {
             self.0.disk.sync(&path::root())?;
             self.0.root_synced.store(true, Ordering::Relaxed);
         }
-        Transaction::begin(&self.0.disk)
+        Ok(())
     }
 
     /// Forgets what is known of packs: files have changed beneath it.
@@ -367,13 +393,15 @@ pub struct DiskUsage {
     pub manifest_bytes: u64,
     /// Bytes of tags, caches and the FORMAT file.
     pub other_bytes: u64,
+    /// Bytes of packs that a collection set aside.
+    pub trash_bytes: u64,
 }
 
 impl DiskUsage {
     /// Bytes of all files.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.pack_bytes + self.manifest_bytes + self.other_bytes
+        self.pack_bytes + self.manifest_bytes + self.other_bytes + self.trash_bytes
     }
 }
 

@@ -121,6 +121,12 @@ pub fn parse_pack(file_name: &str) -> Option<PackId> {
     file_name.strip_suffix(".pack")?.parse().ok()
 }
 
+/// A pack that a collector has set aside.
+#[must_use]
+pub fn trashed(id: &PackId) -> StorePath {
+    StorePath(format!("trash/{id}.pack"))
+}
+
 /// The folder of a run.
 ///
 /// # Errors
@@ -160,6 +166,18 @@ pub fn tag(tag: &str) -> Result<StorePath> {
 #[must_use]
 pub fn gate() -> StorePath {
     StorePath("txn/gate.lock".into())
+}
+
+/// What a collector holds while it waits for the gate, so that no new writer comes before it.
+#[must_use]
+pub fn turn() -> StorePath {
+    StorePath("txn/turn.lock".into())
+}
+
+/// What keeps collectors apart.
+#[must_use]
+pub fn collector() -> StorePath {
+    StorePath("txn/collector.lock".into())
 }
 
 /// The lock that orders the commits of one run.

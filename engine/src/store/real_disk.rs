@@ -260,6 +260,16 @@ impl Disk for RealDisk {
         fs::fsync(&fd).map_err(|e| failed("sync", path, e))
     }
 
+    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
+        // Not followed: a symbolic link would be linked as it is.
+        let (root, flags) = (&*self.root, AtFlags::empty());
+        match fs::linkat(root, from.as_str(), root, to.as_str(), flags) {
+            Ok(()) => Ok(Published::New),
+            Err(Errno::EXIST) => Ok(Published::Exists),
+            Err(errno) => Err(failed("link", from, errno)),
+        }
+    }
+
     fn remove(&self, path: &StorePath) -> Result<()> {
         match fs::unlinkat(&*self.root, path.as_str(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),

@@ -23,7 +23,7 @@ impl Transaction {
     /// Takes the gate, clears away what dead writers left, and locks an intent.
     pub(crate) fn begin(disk: &Arc<dyn Disk>) -> Result<Self> {
         make_missing_folders(&**disk)?;
-        let gate = wait_for(&**disk, &path::gate(), LockMode::Shared)?;
+        let gate = share_gate(&**disk)?;
         remove_leftovers(&**disk)?;
         for _ in 0..ATTEMPTS {
             let id = random_id()?;
@@ -60,6 +60,26 @@ impl Drop for Transaction {
         }
         self.intent = None;
     }
+}
+
+/// Takes the gate as a writer does: behind a collector that waits for it, so that writers who
+/// overlap without end cannot keep it waiting for ever.
+fn share_gate(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
+    let _turn = wait_for(disk, &path::turn(), LockMode::Shared)?;
+    wait_for(disk, &path::gate(), LockMode::Shared)
+}
+
+/// Takes the gate alone: when it returns, no writer is in a transaction.
+pub(crate) fn close_gate(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
+    let _turn = wait_for(disk, &path::turn(), LockMode::Exclusive)?;
+    wait_for(disk, &path::gate(), LockMode::Exclusive)
+}
+
+/// Removes what dead writers left, outside of a transaction.
+pub(crate) fn clean(disk: &dyn Disk) -> Result<()> {
+    make_missing_folders(disk)?;
+    let _gate = share_gate(disk)?;
+    remove_leftovers(disk)
 }
 
 /// Makes the store's folders that are not there: a copy by an archive or version control

@@ -129,7 +129,10 @@ fn add_hits(
         });
         into(hit).push(name.to_owned());
     };
-    for tensor in &manifest.body.tensors {
+    for (place, tensor) in manifest.body.tensors.iter().enumerate() {
+        if manifest.is_dropped(place) {
+            continue;
+        }
         for number in hitting(&tensor.chunks) {
             hit(number, |hit| &mut hit.tensors, &tensor.name);
         }

@@ -16,7 +16,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use milepost_engine::store::disk::{Disk, Entry, EntryKind, FileView, Lock, LockMode, NewFile};
+use milepost_engine::store::disk::{
+    Disk, Entry, EntryKind, FileView, Lock, LockMode, NewFile, Published,
+};
 use milepost_engine::store::path::StorePath;
 use milepost_engine::{Error, Result};
 
@@ -329,6 +331,21 @@ impl Disk for SimDisk {
             Some(Node::File(id)) => inner.sync_inode(id).map_err(|e| e.file(path)),
             Some(Node::Other) => Err(system_error("sync", 22).file(path)),
             None => Err(not_found("sync", path)),
+        })
+    }
+
+    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
+        self.act(|inner| {
+            let Some(Node::File(id)) = inner.state.find(from.as_str()) else {
+                return Err(not_found("link", from));
+            };
+            if inner.state.find(to.as_str()).is_some() {
+                return Ok(Published::Exists);
+            }
+            match inner.state.set_name(to.as_str(), Some(Node::File(id))) {
+                true => Ok(Published::New),
+                false => Err(not_found("link", to)),
+            }
         })
     }
 
