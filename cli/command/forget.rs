@@ -93,7 +93,7 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result {
     }
     let (mut done, mut gc) = (ForgetReport::default(), None);
     if !args.dry_run {
-        done = store.forget(&plan)?;
+        done = store.forget(&plan, &session.progress("forget"))?;
         if !args.no_gc && !plan.is_empty() {
             let progress = session.progress("collect");
             gc = Some(store.gc(&GcOptions::default(), &progress)?);

@@ -1,7 +1,7 @@
 //! `milepost init`: makes a store.
 
 use clap::{Args, ValueEnum};
-use milepost_engine::{Store, StoreSettings};
+use milepost_engine::{Store, StoreOptions, StoreSettings};
 use serde::Serialize;
 
 use crate::exit::{Outcome, Result};
@@ -33,6 +33,10 @@ pub(crate) struct Init {
     /// Size of the chunks that tensors are cut into.
     #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = size::parse_bytes)]
     chunk_size: u32,
+
+    /// Take over a folder that has checkpoints but lost its FORMAT file; settings are these anew.
+    #[arg(long)]
+    adopt: bool,
 
     #[command(flatten)]
     keep: KeepArgs,
@@ -108,8 +112,11 @@ pub(crate) fn run(args: &Init, session: &Session) -> Result {
     // Checked before the folder is made.
     settings.encode()?;
     let root = &session.global.store;
-    let store =
-        Store::create(root, settings, session.options()).map_err(|e| e.subject(root.display()))?;
+    let options = StoreOptions {
+        adopt: args.adopt,
+        ..session.options()
+    };
+    let store = Store::create(root, settings, options).map_err(|e| e.subject(root.display()))?;
     let out = session.out;
     if out.json {
         out.document(&InitView {

@@ -35,6 +35,8 @@ struct VerifyView {
     chunks: u64,
     decoded_chunks: u64,
     decoded_bytes: u64,
+    unneeded_packs: u64,
+    unneeded_bytes: u64,
     problems: Vec<ProblemView>,
 }
 
@@ -106,6 +108,8 @@ fn view(report: &VerifyReport) -> VerifyView {
         chunks: report.chunks,
         decoded_chunks: report.decoded_chunks,
         decoded_bytes: report.decoded_bytes,
+        unneeded_packs: report.unneeded_packs,
+        unneeded_bytes: report.unneeded_bytes,
         problems: report.problems.iter().map(problem_view).collect(),
     }
 }
@@ -147,7 +151,7 @@ fn text(report: &VerifyReport) -> String {
             one_line(&problem.error.to_string())
         ));
         if problem.hits.is_empty() {
-            text.push_str("  hits no checkpoint\n");
+            text.push_str("  hits no checkpoint: not needed, or stored once more\n");
         }
         for hit in &problem.hits {
             text.push_str(&hit_line(hit));
@@ -172,6 +176,13 @@ fn text(report: &VerifyReport) -> String {
     } else {
         "damaged"
     };
+    if report.unneeded_packs > 0 {
+        text.push_str(&format!(
+            "{} ({}) that no checkpoint needs: `milepost gc` frees them\n",
+            size::count(report.unneeded_packs, "pack"),
+            size::bytes(report.unneeded_bytes),
+        ));
+    }
     text.push_str(&format!(
         "{verdict}: checked {}, {}, {} ({}){data}\n",
         size::count(report.checkpoints, "checkpoint"),

@@ -170,6 +170,13 @@ impl Error {
         self.0.file.as_deref()
     }
 
+    /// Replaces the hint.
+    #[must_use]
+    pub fn hint_instead(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
     /// The byte offset it was met at.
     #[must_use]
     pub fn at_offset(&self) -> Option<u64> {

@@ -79,7 +79,7 @@ impl Checkpoint {
         let located = store
             .catalog
             .find(id)
-            .ok_or_else(|| crate::store::catalog::missing_chunk(id))?;
+            .ok_or_else(|| crate::store::packs::missing_chunk(id))?;
         let entry = &located.entry;
         let pack = store.catalog.open_pack(&*store.disk, &located.pack)?;
         let mut buffer = Vec::new();

@@ -9,6 +9,11 @@ pub trait Observer: Sync {
         let _ = (done, total);
     }
 
+    /// The work waits for another process, which holds a lock.
+    fn waiting(&self, lock: &str) {
+        let _ = lock;
+    }
+
     /// Whether the work should stop as soon as nothing is half-done.
     fn is_cancelled(&self) -> bool {
         false
@@ -27,7 +32,7 @@ pub(crate) fn check(observer: &dyn Observer) -> Result<()> {
         return Err(Error::new(
             ErrorKind::Interrupted,
             "interrupted",
-            "interrupted; nothing was changed",
+            "interrupted",
         ));
     }
     Ok(())

@@ -122,12 +122,27 @@ impl Store {
     fn at_step(&self, run: Option<&str>, step: &str, word: &str) -> Result<Place> {
         let step: u64 = step.parse().map_err(|_| bad_revision(word))?;
         let listing = self.list(run)?;
-        let mut found = listing.checkpoints.iter().filter(|s| s.step == step);
+        let of_step: Vec<_> = listing
+            .checkpoints
+            .iter()
+            .filter(|s| s.step == step)
+            .collect();
+        // A fork's first checkpoint is the one that it was forked at once more.
+        let is_copy = |s: &Summary| of_step.iter().any(|other| s.parent == Some(other.id));
+        let mut found = of_step.iter().filter(|s| !is_copy(s));
         let Some(first) = found.next() else {
-            return Err(not_found(word));
+            return Err(match listing.damaged.first() {
+                Some(damaged) => maybe_damaged(word, &damaged.place, listing.damaged.len()),
+                None => not_found(word),
+            });
         };
         match found.next() {
-            Some(other) => Err(ambiguous(word, &[first.place(), other.place()])),
+            Some(other) => Err(
+                ambiguous(word, &[first.place(), other.place()]).hint_instead(format!(
+                    "say which run: {}@step:{step}",
+                    first.placement.run
+                )),
+            ),
             None => Ok(first.place()),
         }
     }
@@ -222,6 +237,23 @@ fn not_found(revision: &str) -> Error {
         "revision",
         format!("no checkpoint is called {revision:?}"),
     )
+}
+
+/// A step is in the manifest, so that of a damaged one is not known.
+fn maybe_damaged(revision: &str, place: &Place, count: usize) -> Error {
+    Error::corrupt(
+        "revision-damaged",
+        format!("no checkpoint that can be read is called {revision:?}"),
+    )
+    .subject(format!(
+        "checkpoint {} of run {}",
+        place.id.short(),
+        place.run
+    ))
+    .hint(format!(
+        "{count} cannot be read, and this one or another of them may be meant: `milepost verify` \
+         says what is wrong"
+    ))
 }
 
 fn bad_revision(revision: &str) -> Error {

@@ -94,7 +94,7 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
-    fn lock(&self, path: &StorePath, _: LockMode, _: bool) -> Result<Option<Box<dyn Lock>>> {
+    fn lock(&self, path: &StorePath, _: LockMode) -> Result<Option<Box<dyn Lock>>> {
         self.files().entry(path.to_string()).or_default();
         Ok(Some(Box::new(Held)))
     }

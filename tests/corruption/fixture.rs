@@ -43,6 +43,8 @@ pub(crate) struct Outcome {
 
 fn options(reader: ReaderMode) -> StoreOptions {
     StoreOptions {
+        adopt: false,
+        lock_timeout: None,
         threads: 1,
         cache_bytes: 0,
         reader,

@@ -1,6 +1,7 @@
 //! The workload: several writers, every kind of save, forks and tags, on a simulated machine.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use milepost_engine::store::disk::Disk;
 use milepost_engine::{
@@ -168,6 +169,8 @@ pub(crate) fn options() -> StoreOptions {
     StoreOptions {
         threads: 1,
         cache_bytes: 1 << 20,
+        // On one thread, whoever waits at all would wait for ever.
+        lock_timeout: Some(Duration::ZERO),
         clock: || 1,
         ..StoreOptions::default()
     }

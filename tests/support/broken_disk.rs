@@ -195,16 +195,16 @@ impl Disk for BrokenDisk {
         }
     }
 
-    fn lock(&self, path: &StorePath, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>> {
+    fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
         if *path == path::gate() {
             self.sync_late()?;
         }
         if self.0.fault == Fault::LocksDoNotExclude {
             // The file is made all the same, and the real lock is let go at once.
-            self.0.disk.lock(path, mode, false)?;
+            self.0.disk.lock(path, mode)?;
             return Ok(Some(Box::new(NoLock)));
         }
-        self.0.disk.lock(path, mode, wait)
+        self.0.disk.lock(path, mode)
     }
 
     fn boot_id(&self) -> [u8; 16] {

@@ -55,7 +55,6 @@ pub(crate) const CLAUSES: &[Clause] = &[
     ("folders are made once", folders_are_made_once),
     ("files and folders sync", files_and_folders_sync),
     ("locks exclude until dropped", locks_exclude_until_dropped),
-    ("a waiting lock is served", a_waiting_lock_is_served),
     ("the boot id stays", the_boot_id_stays),
 ];
 
@@ -334,7 +333,7 @@ fn files_and_folders_sync(s: &Subject) {
 
 fn locks_exclude_until_dropped(s: &Subject) {
     let gate = path::gate();
-    let take = |disk: &Arc<dyn Disk>, mode| disk.lock(&gate, mode, false).unwrap();
+    let take = |disk: &Arc<dyn Disk>, mode| disk.lock(&gate, mode).unwrap();
     let shared = take(&s.disk, LockMode::Shared).unwrap();
     let also_shared = take(&s.other, LockMode::Shared).unwrap();
     assert!(take(&s.other, LockMode::Exclusive).is_none());
@@ -345,30 +344,12 @@ fn locks_exclude_until_dropped(s: &Subject) {
     // Another file's lock is another lock, even within one process.
     assert!(
         s.other
-            .lock(&path::intent(1), LockMode::Exclusive, false)
+            .lock(&path::intent(1), LockMode::Exclusive)
             .unwrap()
             .is_some()
     );
     drop(alone);
     assert!(take(&s.disk, LockMode::Exclusive).is_some());
-}
-
-fn a_waiting_lock_is_served(s: &Subject) {
-    let gate = path::gate();
-    let held = s
-        .disk
-        .lock(&gate, LockMode::Exclusive, true)
-        .unwrap()
-        .unwrap();
-    let (other, waits_at) = (Arc::clone(&s.other), gate.clone());
-    let waiter = std::thread::spawn(move || {
-        let lock = other.lock(&waits_at, LockMode::Shared, true).unwrap();
-        lock.is_some()
-    });
-    std::thread::sleep(Duration::from_millis(20));
-    assert!(!waiter.is_finished());
-    drop(held);
-    assert!(waiter.join().unwrap());
 }
 
 fn the_boot_id_stays(s: &Subject) {

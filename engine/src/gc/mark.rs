@@ -12,10 +12,11 @@ use crate::format::pack::IndexEntry;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::store::cache;
-use crate::store::catalog::{self, Catalog, Located};
+use crate::store::catalog::{Catalog, Located};
 use crate::store::disk::Disk;
 use crate::store::history::{self, Place};
 use crate::store::pack_file::PackFile;
+use crate::store::packs;
 
 /// What is needed of one pack.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +65,7 @@ impl<'d> Mark<'d> {
             whole: None,
         };
         mark.load_packs()?;
-        for id in catalog::list_packs(disk)? {
+        for id in packs::list(disk)? {
             let len = mark.catalog.pack_len(&id);
             let len = len.or_else(|| Some(disk.open(&crate::store::path::pack(&id)).ok()?.len()));
             mark.listed.insert(id, len.unwrap_or_default());
@@ -74,10 +75,8 @@ impl<'d> Mark<'d> {
 
     fn load_packs(&mut self) -> Result<()> {
         let is_new = |id: &PackId| self.catalog.pack_len(id).is_none();
-        let mut unknown: HashSet<PackId> = catalog::list_packs(self.disk)?
-            .into_iter()
-            .filter(is_new)
-            .collect();
+        let mut unknown: HashSet<PackId> =
+            packs::list(self.disk)?.into_iter().filter(is_new).collect();
         for cached in cache::load_indexes(self.disk, &unknown) {
             unknown.remove(&cached.pack);
             self.add_pack(cached.pack, cached.len, cached.entries);

@@ -19,7 +19,7 @@ use crate::store::disk::{Disk, Lock, LockMode};
 use crate::store::history;
 use crate::store::path::{self, Folder};
 use crate::store::trash;
-use crate::store::txn;
+use crate::store::txn::{self, Patience};
 
 /// How to collect.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,11 +68,11 @@ impl Store {
         }
         self.require_writable()?;
         let _alone = lock_collector(disk)?;
-        txn::clean(disk)?;
+        txn::clean(disk, self.patience(observer))?;
         settle_removals(disk)?;
         let before = trash::list(disk)?;
         let mut mark = mark_all(disk, &before, observer)?;
-        let swept = sweep(disk, &mut mark, observer)?;
+        let swept = sweep(disk, &mut mark, self.patience(observer))?;
         self.forget_packs();
         // Where locks hold, nothing can have come to need what was moved; not everywhere do they.
         mark.add_new(observer)?;
@@ -126,7 +126,7 @@ fn bytes_of(packs: &[(PackId, u64)]) -> u64 {
 
 /// Keeps other collectors out; does not wait for one.
 pub(crate) fn lock_collector(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
-    let taken = disk.lock(&path::collector(), LockMode::Exclusive, false)?;
+    let taken = disk.lock(&path::collector(), LockMode::Exclusive)?;
     taken.ok_or_else(|| {
         Error::new(
             ErrorKind::Locked,
@@ -173,7 +173,7 @@ struct Swept {
 }
 
 /// The first phase: closes the gate, marks what is new, and moves the rest to the trash.
-fn sweep(disk: &dyn Disk, mark: &mut Mark<'_>, observer: &dyn Observer) -> Result<Swept> {
+fn sweep(disk: &dyn Disk, mark: &mut Mark<'_>, patience: Patience<'_>) -> Result<Swept> {
     let mut swept = Swept {
         moved: Vec::new(),
         unlinked: 0,
@@ -182,9 +182,9 @@ fn sweep(disk: &dyn Disk, mark: &mut Mark<'_>, observer: &dyn Observer) -> Resul
     if mark.unneeded().is_empty() {
         return Ok(swept);
     }
-    let _gate = txn::close_gate(disk)?;
-    mark.add_new(observer)?;
-    progress::check(observer)?;
+    let _gate = txn::close_gate(disk, patience)?;
+    mark.add_new(patience.observer)?;
+    progress::check(patience.observer)?;
     for (pack, len) in mark.unneeded() {
         if !trash::set_aside(disk, &pack)? {
             swept.unlinked += 1;

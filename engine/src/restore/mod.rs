@@ -2,6 +2,7 @@
 
 mod ahead;
 pub(crate) mod decode;
+mod otherwise;
 pub mod plan;
 pub mod recipe;
 mod select;
@@ -9,9 +10,8 @@ mod select;
 pub(crate) use select::require_kept;
 pub use select::{Output, Selection, TENSOR_DROPPED};
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -25,11 +25,10 @@ use crate::restore::ahead::OnStep;
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
-use crate::store::catalog;
 use crate::store::history::{self, Place};
+use crate::store::packs;
+use crate::store::path;
 
-/// Times that a pack may vanish under a reader before it gives up.
-const RETRIES: usize = 4;
 /// Below this many bytes one thread is faster than several.
 const PARALLEL_BYTES_MIN: u64 = 1 << 20;
 
@@ -67,7 +66,7 @@ impl Store {
         look_up: impl Fn() -> Result<T>,
     ) -> Result<T> {
         match look_up() {
-            Err(first) if catalog::may_be_elsewhere(&first) => {
+            Err(first) if packs::may_be_elsewhere(&first) => {
                 let disk = &*self.0.disk;
                 self.forget_packs();
                 self.0.catalog.load_hinted(disk, hints)?;
@@ -76,8 +75,8 @@ impl Store {
                     self.0.catalog.settle(disk, chunk)?;
                 }
                 // What was missing at first says more than what settling left.
-                look_up().map_err(|second| match catalog::may_be_elsewhere(&second) {
-                    true => first,
+                look_up().map_err(|second| match packs::may_be_elsewhere(&second) {
+                    true => packs::explain_missing(disk, hints, first),
                     false => second,
                 })
             }
@@ -102,6 +101,13 @@ impl Checkpoint {
             seq: placement.seq,
             id: self.manifest.id,
         }
+    }
+
+    /// Whether its manifest is still in the store.
+    pub(crate) fn is_there(&self) -> bool {
+        let place = self.place();
+        let path = path::manifest(&place.run, place.seq, &place.id);
+        path.is_ok_and(|path| self.store.0.disk.open(&path).is_ok())
     }
 
     /// Everything its manifest says.
@@ -207,51 +213,6 @@ impl Checkpoint {
                 scratch.get(step.within.clone()).unwrap_or_default(),
             )
         })
-    }
-
-    /// Decodes one chunk. Since the plan was made, a compaction may have moved its records to
-    /// another pack, and a collection removed the pack that they were in.
-    fn decode(
-        &self,
-        decoder: &mut decode::Decoder,
-        recipe: &Recipe,
-        check: bool,
-        out: &mut [u8],
-    ) -> Result<()> {
-        let store = &self.store.0;
-        let mut current: Cow<'_, Recipe> = Cow::Borrowed(recipe);
-        for _ in 0..RETRIES {
-            match decoder.decode(&*store.disk, &store.catalog, &current, check, out) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                done => return done,
-            }
-            decoder.forget_pack();
-            current = Cow::Owned(self.recipe_anew(&current)?);
-        }
-        decoder.decode(&*store.disk, &store.catalog, &current, check, out)
-    }
-
-    /// The recipe of a chunk whose recipe leads to a pack that is gone.
-    fn recipe_anew(&self, stale: &Recipe) -> Result<Recipe> {
-        let chunk = &stale.chunk();
-        let store = &self.store.0;
-        // One thread looks; the others find what it found.
-        let _one_at_a_time = store.looking.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.store.recipe(chunk) {
-            Ok(found) if found != *stale => return Ok(found),
-            _ => {}
-        }
-        let manifest = history::read_manifest(&*store.disk, &self.place());
-        let manifest = manifest.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => forgotten(&self.place()),
-            _ => error,
-        })?;
-        self.store.forget_packs();
-        store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
-        self.store
-            .with_every_pack(&manifest.packs, std::iter::once(chunk), || {
-                self.store.recipe(chunk)
-            })
     }
 
     /// Runs jobs over the store's threads, or on this one if there is little to do.
@@ -376,19 +337,8 @@ impl Checkpoint {
     }
 }
 
-fn forgotten(place: &Place) -> Error {
-    let id = place.id.short();
-    Error::new(
-        ErrorKind::NotFound,
-        "forgotten",
-        "the checkpoint was forgotten while it was read",
-    )
-    .subject(format!("checkpoint {id} of run {}", place.run))
-    .hint("`milepost log` shows what there is")
-}
-
 /// Zeros for that many bytes, or an error: a length from a store must not end the process.
-fn buffer(len: u64) -> Result<Vec<u8>> {
+pub(super) fn buffer(len: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let reserved = usize::try_from(len).map(|len| bytes.try_reserve_exact(len).map(|()| len));
     let Ok(Ok(len)) = reserved else {

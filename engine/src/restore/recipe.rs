@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crate::codec::Predictor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
-use crate::store::catalog::{Catalog, Located, missing_chunk};
+use crate::store::catalog::{Catalog, Located};
 use crate::store::pack_file::RecordExtent;
+use crate::store::packs::missing_chunk;
 
 /// Records of one recipe: beyond any chain a writer makes, a bound on hostile ones.
 pub const RECIPE_RECORDS_MAX: usize = 4096;

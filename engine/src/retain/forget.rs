@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{ErrorKind, Result};
 use crate::format::name;
+use crate::progress::Observer;
 use crate::restore::Selection;
 use crate::retain::plan::{Fate, ForgetPlan, Judged, dropped_by};
 use crate::retain::rules::judge;
 use crate::store::Store;
-use crate::store::disk::LockMode;
 use crate::store::history::{self, Place};
 use crate::store::path;
 use crate::store::tags;
-use crate::store::txn::{self, Transaction};
+use crate::store::txn::Transaction;
 
 /// What was forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,12 +39,12 @@ impl Store {
     ///
     /// # Errors
     /// If the storage refuses; what was dropped until then stays dropped.
-    pub fn forget(&self, plan: &ForgetPlan) -> Result<ForgetReport> {
+    pub fn forget(&self, plan: &ForgetPlan, observer: &dyn Observer) -> Result<ForgetReport> {
         let mut report = ForgetReport::default();
         if plan.is_empty() {
             return Ok(report);
         }
-        let txn = self.begin()?;
+        let txn = self.begin(observer)?;
         let mut runs: BTreeMap<&str, Vec<&Judged>> = BTreeMap::new();
         for judged in plan.judged.iter() {
             if !matches!(judged.fate, Fate::Stays(_)) {
@@ -56,6 +56,7 @@ impl Store {
             runs.entry(place.run.as_str()).or_default();
         }
         for (run, judged) in runs {
+            let _ordered = self.lock_run(run, observer)?;
             self.forget_of_run(plan, &txn, run, &judged, &mut report)?;
         }
         Ok(report)
@@ -70,7 +71,6 @@ impl Store {
         report: &mut ForgetReport,
     ) -> Result<()> {
         let disk = &*self.0.disk;
-        let _ordered = txn::wait_for(disk, &path::run_lock(run)?, LockMode::Exclusive)?;
         let stays = self.stays_by_now(plan, run)?;
         let mut going = Vec::new();
         for judged in judged {

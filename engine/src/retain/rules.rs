@@ -349,6 +349,7 @@ mod tests {
             step,
             metrics: [("loss".to_owned(), loss)].into(),
             tensors: 0,
+            dropped: 0,
             manifest_len: 0,
             placement: Placement {
                 seq,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chain::{self, Bounds, Candidate};
 use crate::codec::{self, Estimate, Form, Layout, Workspace};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
 use crate::hash;
@@ -150,7 +150,16 @@ impl ChunkSaver<'_> {
                 candidate = Candidate::base_of(&tried.base, find);
                 continue;
             }
-            let raw = self.base_bytes(&tried.base, decoder)?;
+            let raw = match self.base_bytes(&tried.base, decoder) {
+                Ok(raw) => raw,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    // Old damage must not keep what is new from being saved.
+                    tracing::warn!(%error, "a damaged base is passed over");
+                    task.base_probe.tell(false);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
             let estimate = codec::estimate(task.raw, &raw, task.form);
             if estimate.stored_len * 1000 > alone.stored_len * (1000 - self.bounds.gain_min_milli())
             {

@@ -7,8 +7,9 @@ use crate::format::manifest::Manifest;
 use crate::format::placement::PackHint;
 use crate::id::{ChunkId, PackId};
 use crate::store::Store;
-use crate::store::catalog::{Catalog, missing_chunk};
+use crate::store::catalog::Catalog;
 use crate::store::pack_file::SealedPack;
+use crate::store::packs::missing_chunk;
 
 /// Everything that restoring a checkpoint needs.
 pub(super) struct Closure {

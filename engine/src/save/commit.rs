@@ -9,16 +9,18 @@ use crate::format::body::Body;
 use crate::format::manifest::Manifest;
 use crate::format::placement::{Durability, Placement, TensorStatistics};
 use crate::id::ChunkId;
-use crate::progress::Observer;
+use crate::progress::{Observer, Unobserved};
 use crate::restore::Checkpoint;
 use crate::save::chunk::ChunkSaver;
 use crate::save::draft::Draft;
 use crate::save::items::{empty_body, items};
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, publish};
+use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
-use crate::store::pack_file::{PackWriter, SealedPack};
+use crate::store::history;
+use crate::store::pack_file::{PackWriter, SealedPack, UnnamedPack};
 use crate::store::txn::Transaction;
 
 /// A pack is closed and another begun beyond this many bytes.
@@ -27,12 +29,13 @@ const PACK_LEN_TARGET: u64 = 1 << 30;
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
     let store = &draft.store;
-    let txn = store.begin()?;
+    let txn = store.begin(observer)?;
     load_catalog(&draft.store, draft.parent())?;
     let full = full_kind(draft);
     let mut body = empty_body(draft, store.settings().chunk_len);
     body.chunk_count()?;
     let items = items(draft, &body);
+    taken::refuse(draft, &body, &items, observer)?;
     let written = write_packs(draft, &txn, full, &items, &mut body, observer)?;
     let manifest = Manifest::new(body, Placement::default(), Vec::new(), written.statistics)?;
     publish(
@@ -41,19 +44,20 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
         manifest,
         Publication {
             run: &draft.options.run,
-            parent: draft.parent_arc().map(|p| &**p),
             durability: draft.options.durability,
             packs: &written.packs,
             new_chunks: written.new_chunks,
             full,
             tags: &draft.options.tags,
+            time_ms: None,
+            observer,
         },
     )
 }
 
 /// Commits a checkpoint of a new run that holds what `source` holds.
 pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<SaveReport> {
-    let txn = store.begin()?;
+    let txn = store.begin(&Unobserved)?;
     // Until now a collector could take it away.
     let source = &store.checkpoint_by_id(&source.id())?;
     let from = source.manifest();
@@ -71,29 +75,48 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
         manifest,
         Publication {
             run,
-            parent: Some(source),
             durability: Durability::Durable,
             packs: &[],
             new_chunks: 0,
             full: Full::Auto,
             tags: &[],
+            // The state is as old as it was: `latest` stays with the run that was saved to last.
+            time_ms: Some(from.placement.time_ms),
+            observer: &Unobserved,
         },
     )
 }
 
 /// Makes the records known that chunks of this save may refer to.
 fn load_catalog(store: &Store, parent: Option<&Checkpoint>) -> Result<()> {
-    let store = &store.0;
+    let (disk, catalog) = (&*store.0.disk, &store.0.catalog);
     // A relaxed parent vouches for nothing: the device may have refused its bytes since.
-    let parent = parent.map(Checkpoint::manifest);
-    if let Some(parent) = parent.filter(|m| m.placement.durability != Durability::Relaxed) {
-        store.catalog.load_hinted(&*store.disk, &parent.packs)?;
+    let is_durable = |m: &&Manifest| m.placement.durability != Durability::Relaxed;
+    catalog.unsettle();
+    // Nor does one that was forgotten before this transaction.
+    let is_there = |p: &&Checkpoint| p.is_there();
+    let parent = parent.filter(is_there).map(Checkpoint::manifest);
+    if let Some(parent) = parent.filter(is_durable) {
+        catalog.load_settled(disk, &parent.packs)?;
+    }
+    if catalog.is_complete() {
+        return Ok(());
+    }
+    // What the newest of another run needs need not be proved either.
+    for run in store.runs()? {
+        let Some(newest) = store.newest(&run)? else {
+            continue;
+        };
+        match history::read_manifest(disk, &newest.place()) {
+            Ok(manifest) if is_durable(&&manifest) => {
+                catalog.load_settled(disk, &manifest.packs)?
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "a checkpoint vouches for nothing"),
+        }
     }
     // Other processes' packs are looked for once; what they add later is at worst stored twice.
-    if !store.catalog.is_complete() {
-        store.catalog.load_all(&*store.disk)?;
-    }
-    Ok(())
+    catalog.load_all(disk)
 }
 
 fn full_kind(draft: &Draft<'_>) -> Full {
@@ -140,6 +163,7 @@ fn write_packs(
         new_chunks: 0,
     };
     let mut open: Option<PackWriter> = None;
+    let mut finished: Vec<UnnamedPack> = Vec::new();
     let pieces = pipeline::pieces(items);
     pipeline::run(&saver, items, &pieces, observer, |piece, saved| {
         if let Some(statistics) = written.statistics.get_mut(piece.item) {
@@ -161,17 +185,16 @@ fn write_packs(
         };
         writer.append(&record, entry)?;
         if writer.len() >= PACK_LEN_TARGET {
-            written
-                .packs
-                .extend(open.take().map(|w| w.seal(disk, durable)).transpose()?);
+            finished.extend(open.take().map(|w| w.finish(durable)).transpose()?);
         }
         Ok(())
     })?;
-    written
-        .packs
-        .extend(open.take().map(|w| w.seal(disk, durable)).transpose()?);
-    for pack in &written.packs {
+    finished.extend(open.take().map(|w| w.finish(durable)).transpose()?);
+    // Named only now: a save that fails or is killed before leaves nothing behind.
+    for pack in finished {
+        let pack = pack.publish(disk)?;
         pack.add_to(&store.0.catalog);
+        written.packs.push(pack);
     }
     scale_to_elements(body, &mut written.statistics);
     Ok(written)

@@ -1,7 +1,6 @@
 //! A draft: what the caller wants saved, borrowed and checked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::dtype::{self, Dtype};
 use crate::error::{Error, ErrorKind, Result};
@@ -173,10 +172,6 @@ impl<'a> Draft<'a> {
                 .map_or(0, |p| p.manifest().body.step.saturating_add(1))
         };
         self.options.step.unwrap_or_else(next)
-    }
-
-    pub(crate) fn parent_arc(&self) -> Option<&Arc<Checkpoint>> {
-        self.parent.as_ref()
     }
 }
 

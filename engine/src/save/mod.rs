@@ -8,6 +8,7 @@ mod items;
 mod pipeline;
 mod probe;
 mod publish;
+mod taken;
 
 pub use draft::{ByteSource, Draft};
 
@@ -115,9 +116,15 @@ impl Store {
     /// # Errors
     /// `InvalidInput` if the run's name is not allowed, `NotFound` if the parent is none.
     pub fn draft<'a>(&self, options: SaveOptions) -> Result<Draft<'a>> {
-        crate::format::name::check(&options.run, "run")?;
+        self.require_run_name(&options.run)?;
         for tag in &options.tags {
-            crate::format::name::check(tag, "tag")?;
+            self.require_tag_name(tag)?;
+            if *tag == options.run {
+                return Err(
+                    Error::invalid("name-taken", "a tag and its run need two names")
+                        .hint("choose another name"),
+                );
+            }
         }
         let parent = match &options.parent {
             Some(revision) => Some(self.checkpoint(revision)?),
@@ -134,7 +141,7 @@ impl Store {
     /// # Errors
     /// `Conflict` if there is such a run, `NotFound` if the revision names no checkpoint.
     pub fn fork(&self, revision: &str, run: &str) -> Result<SaveReport> {
-        crate::format::name::check(run, "run")?;
+        self.require_run_name(run)?;
         let source = self.checkpoint(revision)?;
         if self.newest(run)?.is_some() {
             return Err(Error::new(

@@ -5,21 +5,21 @@ use std::collections::HashSet;
 
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::body::Body;
 use crate::format::manifest::Manifest;
 use crate::format::placement::{Durability, PackHint, Placement};
-use crate::restore::Checkpoint;
+use crate::progress::Observer;
 use crate::save::chunk;
 use crate::save::closure::Closure;
+use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
 use crate::store::cache;
-use crate::store::disk::{Disk, LockMode, Published};
+use crate::store::disk::{Disk, Published};
 use crate::store::history::{self, Place};
 use crate::store::pack_file::{PackFile, SealedPack};
 use crate::store::path;
 use crate::store::tags;
-use crate::store::txn::{self, Transaction};
+use crate::store::txn::Transaction;
 
 /// Caches are looked after every so many checkpoints of a run.
 const CACHE_EVERY: u64 = 64;
@@ -27,12 +27,14 @@ const CACHE_EVERY: u64 = 64;
 /// What the last hop needs beside the manifest.
 pub(super) struct Publication<'p> {
     pub(super) run: &'p str,
-    pub(super) parent: Option<&'p Checkpoint>,
     pub(super) durability: Durability,
     pub(super) packs: &'p [SealedPack],
     pub(super) new_chunks: u64,
     pub(super) full: Full,
     pub(super) tags: &'p [String],
+    /// When it was saved, if not now.
+    pub(super) time_ms: Option<u64>,
+    pub(super) observer: &'p dyn Observer,
 }
 
 impl<'p> Publication<'p> {
@@ -57,22 +59,23 @@ pub(super) fn publish(
     manifest.packs.clone_from(&closure.packs);
     require_packs(store, &closure.packs)?;
     if save.durability != Durability::Relaxed {
-        sync_packs(store, save.parent, save.packs, &closure.packs)?;
+        sync_packs(store, save.packs, &closure.packs)?;
     }
     if save.durability == Durability::Verified {
         verify_packs(store, save.packs)?;
     }
     let run_folder = path::run_folder(save.run)?;
-    let _ordered = txn::wait_for(disk, &path::run_lock(save.run)?, LockMode::Exclusive)?;
+    let _ordered = store.lock_run(save.run, save.observer)?;
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
-    if let Some(existing) = same_step(store, &places, &manifest)? {
+    if let Some(existing) = taken::at_step(store, &places, manifest.body.step)? {
+        taken::require_same(&existing, &manifest.body)?;
         let thinned = existing.dropped != manifest.dropped;
         let existing = match save.durability {
             Durability::Relaxed if !thinned => existing,
             Durability::Relaxed => {
                 // What takes the place of a durable manifest must be durable.
-                sync_packs(store, save.parent, save.packs, &closure.packs)?;
+                sync_packs(store, save.packs, &closure.packs)?;
                 make_durable(store, txn, existing, Durability::Durable, &closure)?
             }
             durability => make_durable(store, txn, existing, durability, &closure)?,
@@ -83,7 +86,7 @@ pub(super) fn publish(
     manifest.placement = Placement {
         run: save.run.to_owned(),
         seq: next_seq(&places)?,
-        time_ms: (store.0.options.clock)(),
+        time_ms: save.time_ms.unwrap_or_else(store.0.options.clock),
         full: closure.depth == 0,
         depth: closure.depth,
         logical_bytes: manifest.body.logical_bytes(),
@@ -207,9 +210,10 @@ fn after_commit(
     let disk = &*store.0.disk;
     set_tags(store, txn, manifest, tags)?;
     if manifest.placement.seq.is_multiple_of(CACHE_EVERY) {
-        let refreshed = store.0.history.refresh_cache(disk, txn.id).and_then(|()| {
-            cache::refresh_indexes(disk, txn.id, &crate::store::catalog::list_packs(disk)?)
-        });
+        let refreshed =
+            store.0.history.refresh_cache(disk, txn.id).and_then(|()| {
+                cache::refresh_indexes(disk, txn.id, &crate::store::packs::list(disk)?)
+            });
         if let Err(error) = refreshed {
             tracing::warn!(%error, "a cache was not written");
         }
@@ -230,28 +234,15 @@ fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
     Ok(())
 }
 
-/// Makes packs and their names durable. What the parent needs is so already if the parent is
-/// durable; packs of others, found by dedup, may not be.
-fn sync_packs(
-    store: &Store,
-    parent: Option<&Checkpoint>,
-    own: &[SealedPack],
-    needed: &[PackHint],
-) -> Result<()> {
+/// Makes packs and their names durable. What a durable checkpoint needs is so already; packs of
+/// others, found by dedup, may not be.
+fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint]) -> Result<()> {
     let disk = &*store.0.disk;
-    let parent = parent
-        .map(Checkpoint::manifest)
-        .filter(|m| m.placement.durability != Durability::Relaxed);
-    let settled: HashSet<_> = parent
-        .iter()
-        .flat_map(|m| &m.packs)
-        .map(|h| h.pack)
-        .collect();
     let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
     let mut folders = HashSet::new();
     for hint in needed {
         let (path, is_own) = (path::pack(&hint.pack), own.contains(&hint.pack));
-        if settled.contains(&hint.pack) && !is_own {
+        if store.0.catalog.is_settled(&hint.pack) && !is_own {
             continue;
         }
         if !is_own {
@@ -289,49 +280,6 @@ fn verify_packs(store: &Store, packs: &[SealedPack]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The run's checkpoint of the same step, if it is the very same; another one is a conflict.
-fn same_step(store: &Store, places: &[Place], manifest: &Manifest) -> Result<Option<Manifest>> {
-    let disk = &*store.0.disk;
-    let listing = store.0.history.summaries(disk, places.to_vec())?;
-    let Some(found) = listing
-        .checkpoints
-        .iter()
-        .find(|s| s.step == manifest.body.step)
-    else {
-        return Ok(None);
-    };
-    let existing = match history::read_manifest(disk, &found.place()) {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            store.0.history.forget(&found.place());
-            return Ok(None);
-        }
-        read => read?,
-    };
-    let same = Body {
-        parent: None,
-        ..existing.body.clone()
-    }
-    .encode()?
-        == Body {
-            parent: None,
-            ..manifest.body.clone()
-        }
-        .encode()?;
-    if same {
-        return Ok(Some(existing));
-    }
-    Err(Error::new(
-        ErrorKind::Conflict,
-        "step-exists",
-        format!(
-            "run {:?} has another checkpoint of step {}",
-            found.placement.run, found.step
-        ),
-    )
-    .subject(format!("checkpoint {}", found.id.short()))
-    .hint("fork a new run at the checkpoint that was resumed from, or save another step"))
 }
 
 fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {

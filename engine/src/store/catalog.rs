@@ -8,9 +8,9 @@ use crate::format::pack::IndexEntry;
 use crate::format::placement::PackHint;
 use crate::id::{ChunkId, PackId};
 use crate::store::cache;
-use crate::store::disk::{Disk, EntryKind};
+use crate::store::disk::Disk;
 use crate::store::pack_file::PackFile;
-use crate::store::path::{self, Folder};
+use crate::store::packs::{self, missing_chunk};
 
 /// A chunk's record: its pack and its index entry.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ struct Tables {
     others: HashMap<ChunkId, Vec<Located>>,
     packs: HashMap<PackId, u64>,
     unproven: HashMap<ChunkId, Vec<Arc<Unproven>>>,
+    /// Packs that a durable checkpoint needs: they are durable.
+    settled: HashSet<PackId>,
     complete: bool,
 }
 
@@ -255,8 +257,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Loads the packs that a checkpoint hints at, which vouches for them. A pack that is gone
-    /// is no error: another may hold its chunks by now.
+    /// Loads the packs that a checkpoint hints at, which vouches for them. A pack that is gone or
+    /// damaged is no error yet: another may hold its chunks by now.
     pub(crate) fn load_hinted(&self, disk: &dyn Disk, hints: &[PackHint]) -> Result<()> {
         for hint in hints {
             if self.pack_len(&hint.pack).is_some() {
@@ -269,17 +271,40 @@ impl Catalog {
                     self.hold_open(pack);
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    tracing::warn!(%error, "a damaged pack is left out");
+                }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
+    /// As [`Catalog::load_hinted`], of a durable checkpoint.
+    pub(crate) fn load_settled(&self, disk: &dyn Disk, hints: &[PackHint]) -> Result<()> {
+        self.load_hinted(disk, hints)?;
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.settled.extend(hints.iter().map(|hint| hint.pack));
+        Ok(())
+    }
+
+    /// Forgets which packs durable checkpoints need: those may have been forgotten since.
+    pub(crate) fn unsettle(&self) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.settled.clear();
+    }
+
+    /// Whether a durable checkpoint is known to need the pack.
+    pub(crate) fn is_settled(&self, pack: &PackId) -> bool {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.settled.contains(pack)
+    }
+
     /// Loads every pack of the store that was not loaded yet, to be proved when it is needed. A
     /// damaged pack is left out: what needs it will say so by name.
     pub(crate) fn load_all(&self, disk: &dyn Disk) -> Result<()> {
         let mut unknown = Vec::new();
-        for id in list_packs(disk)? {
+        for id in packs::list(disk)? {
             if self.pack_len(&id).is_none() {
                 unknown.push(id);
             }
@@ -320,7 +345,7 @@ impl Catalog {
         if known().is_empty() {
             return Ok(false);
         }
-        let there: HashSet<PackId> = list_packs(disk)?.into_iter().collect();
+        let there: HashSet<PackId> = packs::list(disk)?.into_iter().collect();
         Ok(known().iter().any(|id| !there.contains(id)))
     }
 
@@ -366,37 +391,4 @@ fn prove(disk: &dyn Disk, pack: &Unproven) -> Result<()> {
     let file = PackFile::open(disk, &pack.pack)?;
     file.require_len(pack.len)?;
     file.prove()
-}
-
-/// Every pack of the store.
-pub(crate) fn list_packs(disk: &dyn Disk) -> Result<Vec<PackId>> {
-    let mut packs = Vec::new();
-    for folder in disk.list(&path::folder(Folder::Packs))? {
-        let byte = u8::from_str_radix(&folder.name, 16)
-            .ok()
-            .filter(|_| folder.kind == EntryKind::Folder);
-        let Some(byte) = byte.filter(|b| path::pack_folder(*b).file_name() == folder.name) else {
-            continue;
-        };
-        for entry in disk.list(&path::pack_folder(byte))? {
-            let id = path::parse_pack(&entry.name)
-                .filter(|id| entry.kind == EntryKind::File && id.0[0] == byte);
-            packs.extend(id);
-        }
-    }
-    packs.sort_unstable();
-    Ok(packs)
-}
-
-/// What to say of a chunk that no record holds.
-pub(crate) fn missing_chunk(chunk: &ChunkId) -> Error {
-    Error::corrupt("chunk-missing", "a chunk is in no pack of the store")
-        .subject(format!("chunk {chunk}"))
-        .hint("run `milepost verify` to see which checkpoints are hit")
-}
-
-/// Whether a pack that was not loaded may hold what was missed: the chunk itself, or a less
-/// deep record of it.
-pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
-    matches!(error.code(), "chunk-missing" | "input-depth")
 }

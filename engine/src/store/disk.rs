@@ -101,12 +101,12 @@ pub trait Disk: Debug + Send + Sync {
     /// If the storage refuses.
     fn remove(&self, path: &StorePath) -> Result<()>;
 
-    /// Takes a lock on a file, which is made if there is none. `None` if `wait` is false and
-    /// another holds it.
+    /// Takes a lock on a file, which is made if there is none. `None` if another holds it: it
+    /// does not wait.
     ///
     /// # Errors
     /// If the storage has no locks or refuses.
-    fn lock(&self, path: &StorePath, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>>;
+    fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>>;
 
     /// A value that changes whenever unsynced bytes may have been lost: the boot's id.
     fn boot_id(&self) -> [u8; 16];

@@ -14,9 +14,10 @@ use crate::format::placement::{Durability, Placement};
 use crate::id::CheckpointId;
 use crate::store::Store;
 use crate::store::cache;
-use crate::store::catalog::{self, Catalog};
+use crate::store::catalog::Catalog;
 use crate::store::disk::{Disk, EntryKind, read_whole};
 use crate::store::pack_file::RecordExtent;
+use crate::store::packs;
 use crate::store::path::{self, Folder};
 use crate::store::txn::Transaction;
 
@@ -249,7 +250,7 @@ fn prove(disk: &dyn Disk, manifest: &Manifest) -> Result<()> {
     let catalog = Catalog::default();
     catalog.load_hinted(disk, &manifest.packs)?;
     let records = match catalog.closure(manifest.needed_chunks()) {
-        Err(error) if catalog::may_be_elsewhere(&error) => {
+        Err(error) if packs::may_be_elsewhere(&error) => {
             catalog.load_all(disk)?;
             for chunk in manifest.needed_chunks() {
                 catalog.settle(disk, chunk)?;

@@ -72,8 +72,8 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Writes index and trailer, makes the bytes durable if asked, and gives the pack its name.
-    pub(crate) fn seal(mut self, disk: &dyn Disk, durable: bool) -> Result<SealedPack> {
+    /// Writes index and trailer, and makes the bytes durable if asked. Nobody sees the pack yet.
+    pub(crate) fn finish(mut self, durable: bool) -> Result<UnnamedPack> {
         let (index, id) = pack::encode_index(&mut self.entries)?;
         let index_len = index.len() as u64;
         let len = self.at + index_len + TRAILER_LEN as u64;
@@ -89,6 +89,26 @@ impl PackWriter {
         if durable {
             self.file.sync()?;
         }
+        Ok(UnnamedPack {
+            file: self.file,
+            hint: PackHint { pack: id, len },
+            entries: self.entries,
+        })
+    }
+}
+
+/// A pack that is written and has no name: dropped, it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct UnnamedPack {
+    file: Box<dyn NewFile>,
+    hint: PackHint,
+    entries: Vec<IndexEntry>,
+}
+
+impl UnnamedPack {
+    /// Gives it its name.
+    pub(crate) fn publish(self, disk: &dyn Disk) -> Result<SealedPack> {
+        let PackHint { pack: id, len } = self.hint;
         let path = path::pack(&id);
         disk.make_folder(&path.parent())?;
         let published = if is_damaged(disk, &id, len)? {
@@ -99,9 +119,8 @@ impl PackWriter {
         } else {
             self.file.publish(&path)?
         };
-        let hint = PackHint { pack: id, len };
         Ok(SealedPack {
-            hint,
+            hint: self.hint,
             entries: self.entries,
             new: published == Published::New,
         })

@@ -277,19 +277,17 @@ impl Disk for RealDisk {
         }
     }
 
-    fn lock(&self, path: &StorePath, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>> {
+    fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
         let flags = OFlags::RDWR | OFlags::CREATE;
         let fd = self
             .open_below(path, flags)
             .map_err(|e| failed("lock", path, e))?;
         let file = File::from(fd);
-        let taken = match (mode, wait) {
-            (LockMode::Shared, true) => file.lock_shared().map(|()| true),
-            (LockMode::Exclusive, true) => file.lock().map(|()| true),
-            (LockMode::Shared, false) => tried(file.try_lock_shared()),
-            (LockMode::Exclusive, false) => tried(file.try_lock()),
+        let taken = match mode {
+            LockMode::Shared => file.try_lock_shared(),
+            LockMode::Exclusive => file.try_lock(),
         };
-        let taken = taken.map_err(|e| Error::io("lock", e).file(path))?;
+        let taken = tried(taken).map_err(|e| Error::io("lock", e).file(path))?;
         Ok(taken.then(|| Box::new(RealLock { _file: file }) as Box<dyn Lock>))
     }
 

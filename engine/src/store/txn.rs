@@ -2,8 +2,10 @@
 //! (format-spec.md section 15.2).
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::progress::{self, Observer};
 use crate::store::disk::{Disk, EntryKind, Lock, LockMode};
 use crate::store::path::{self, Folder, TxnFile};
 
@@ -21,13 +23,13 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     /// Takes the gate, clears away what dead writers left, and locks an intent.
-    pub(crate) fn begin(disk: &Arc<dyn Disk>) -> Result<Self> {
+    pub(crate) fn begin(disk: &Arc<dyn Disk>, patience: Patience<'_>) -> Result<Self> {
         make_missing_folders(&**disk)?;
-        let gate = share_gate(&**disk)?;
+        let gate = share_gate(&**disk, patience)?;
         remove_leftovers(&**disk)?;
         for _ in 0..ATTEMPTS {
             let id = random_id()?;
-            let intent = wait_for(&**disk, &path::intent(id), LockMode::Exclusive)?;
+            let intent = wait_for(&**disk, &path::intent(id), LockMode::Exclusive, patience)?;
             // A clean-up may have removed the file between its making and its locking.
             let name = path::intent(id);
             if disk
@@ -64,21 +66,21 @@ impl Drop for Transaction {
 
 /// Takes the gate as a writer does: behind a collector that waits for it, so that writers who
 /// overlap without end cannot keep it waiting for ever.
-fn share_gate(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
-    let _turn = wait_for(disk, &path::turn(), LockMode::Shared)?;
-    wait_for(disk, &path::gate(), LockMode::Shared)
+fn share_gate(disk: &dyn Disk, patience: Patience<'_>) -> Result<Box<dyn Lock>> {
+    let _turn = wait_for(disk, &path::turn(), LockMode::Shared, patience)?;
+    wait_for(disk, &path::gate(), LockMode::Shared, patience)
 }
 
 /// Takes the gate alone: when it returns, no writer is in a transaction.
-pub(crate) fn close_gate(disk: &dyn Disk) -> Result<Box<dyn Lock>> {
-    let _turn = wait_for(disk, &path::turn(), LockMode::Exclusive)?;
-    wait_for(disk, &path::gate(), LockMode::Exclusive)
+pub(crate) fn close_gate(disk: &dyn Disk, patience: Patience<'_>) -> Result<Box<dyn Lock>> {
+    let _turn = wait_for(disk, &path::turn(), LockMode::Exclusive, patience)?;
+    wait_for(disk, &path::gate(), LockMode::Exclusive, patience)
 }
 
 /// Removes what dead writers left, outside of a transaction.
-pub(crate) fn clean(disk: &dyn Disk) -> Result<()> {
+pub(crate) fn clean(disk: &dyn Disk, patience: Patience<'_>) -> Result<()> {
     make_missing_folders(disk)?;
-    let _gate = share_gate(disk)?;
+    let _gate = share_gate(disk, patience)?;
     remove_leftovers(disk)
 }
 
@@ -100,15 +102,48 @@ fn make_missing_folders(disk: &dyn Disk) -> Result<()> {
     }
 }
 
+/// How long to wait for a lock, and whom to tell and ask meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience<'o> {
+    pub(crate) observer: &'o dyn Observer,
+    /// Without one, until the observer cancels.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// How long a wait may be before the observer is told of it.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+/// Pauses between two tries: short at first, as most locks are free soon.
+const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(20)];
+
 /// Waits for a lock; the kernel frees it when its holder ends, however it ends.
 pub(crate) fn wait_for(
     disk: &dyn Disk,
     path: &path::StorePath,
     mode: LockMode,
+    patience: Patience<'_>,
 ) -> Result<Box<dyn Lock>> {
-    disk.lock(path, mode, true)?.ok_or_else(|| {
-        Error::new(ErrorKind::Locked, "lock", "another process holds a lock").file(path)
-    })
+    let started = Instant::now();
+    let ([mut pause, longest], mut told) = (PAUSES, false);
+    loop {
+        if let Some(lock) = disk.lock(path, mode)? {
+            return Ok(lock);
+        }
+        progress::check(patience.observer)?;
+        let waited = started.elapsed();
+        if patience.limit.is_some_and(|limit| waited >= limit) {
+            return Err(
+                Error::new(ErrorKind::Locked, "lock", "another process holds a lock")
+                    .file(path)
+                    .hint("wait for it to end, or wait longer for it"),
+            );
+        }
+        if !told && waited >= TELL_AFTER {
+            patience.observer.waiting(path.as_str());
+            told = true;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(longest);
+    }
 }
 
 /// Removes intents that nobody holds and the temporary files of their writers.
@@ -122,7 +157,7 @@ fn remove_leftovers(disk: &dyn Disk) -> Result<()> {
         let TxnFile::Intent(id, path) = file else {
             continue;
         };
-        match disk.lock(path, LockMode::Exclusive, false)? {
+        match disk.lock(path, LockMode::Exclusive)? {
             Some(_held_while_removed) => disk.remove(path)?,
             None => live.push(*id),
         }

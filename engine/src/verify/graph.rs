@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::error::Error;
 use crate::id::ChunkId;
-use crate::store::catalog::{Catalog, missing_chunk};
+use crate::store::catalog::Catalog;
+use crate::store::packs::missing_chunk;
 
 /// The chunks that checkpoints need, directly or as inputs.
 #[derive(Debug, Default)]

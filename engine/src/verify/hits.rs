@@ -53,6 +53,14 @@ pub(super) fn problems(
         problems.push(problem(error, Some(chunk)));
     }
     if !causes.is_empty() {
+        // Where another record makes the chunk, a restore takes that one: nothing is hit.
+        let mut lost = HashMap::new();
+        for (chunk, numbers) in causes {
+            if !store.is_restorable(&chunk)? {
+                lost.insert(chunk, numbers);
+            }
+        }
+        let causes = lost;
         for place in places {
             match history::read_manifest(&*store.0.disk, place) {
                 Ok(manifest) => add_hits(&mut problems, &causes, &packs, &manifest),

@@ -15,9 +15,10 @@ use crate::format::manifest::Manifest;
 use crate::id::{CheckpointId, ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::store::Store;
-use crate::store::catalog::{self, Catalog};
+use crate::store::catalog::Catalog;
 use crate::store::history::{self, Place};
 use crate::store::pack_file::PackFile;
+use crate::store::packs;
 use crate::store::{disk, path, tags};
 use crate::verify::graph::Graph;
 use crate::verify::records::Work;
@@ -104,6 +105,10 @@ pub struct VerifyReport {
     pub decoded_chunks: u64,
     /// Bytes of those chunks.
     pub decoded_bytes: u64,
+    /// Packs that no checkpoint needs or names; counted only if the whole store is verified.
+    pub unneeded_packs: u64,
+    /// Bytes of those packs.
+    pub unneeded_bytes: u64,
     /// What is wrong, by file and offset.
     pub problems: Vec<Problem>,
 }
@@ -139,7 +144,7 @@ impl Store {
     /// The packs and manifests that there are.
     fn files_that_matter(&self) -> Result<BTreeSet<String>> {
         let disk = &*self.0.disk;
-        let packs = catalog::list_packs(disk)?;
+        let packs = packs::list(disk)?;
         let mut files: BTreeSet<String> =
             packs.iter().map(|id| path::pack(id).to_string()).collect();
         for place in history::all_places(disk)? {
@@ -164,7 +169,7 @@ impl Store {
         let manifests = Manifests::read(self, places, &mut findings, observer)?;
         let catalog = Catalog::default();
         let mut packs = if whole_store {
-            catalog::list_packs(disk)?
+            packs::list(disk)?
         } else {
             manifests.hinted.iter().copied().collect()
         };
@@ -172,7 +177,7 @@ impl Store {
         let mut graph = Graph::new(&catalog, manifests.needed.keys());
         if !whole_store && !graph.is_whole() {
             // Hints may be stale: another pack may hold the chunks by now.
-            packs = catalog::list_packs(disk)?;
+            packs = packs::list(disk)?;
             findings.packs.clear();
             open_packs(self, &catalog, &packs, &mut findings, observer)?;
             graph = Graph::new(&catalog, manifests.needed.keys());
@@ -183,6 +188,7 @@ impl Store {
         check_lengths(&catalog, &manifests.needed, &mut findings);
         findings.chunks.extend(graph.errors());
         if whole_store {
+            count_unneeded(&catalog, &graph, &manifests, &packs, &mut report);
             check_tags(self, &mut findings)?;
         }
         let work = Work::new(&catalog, &graph, &packs, whole_store, options.data);
@@ -274,6 +280,23 @@ fn open_packs(
         }
     }
     Ok(())
+}
+
+/// Counts what saves that failed, or checkpoints that are gone, have left.
+fn count_unneeded(
+    catalog: &Catalog,
+    graph: &Graph,
+    manifests: &Manifests,
+    packs: &[PackId],
+    report: &mut VerifyReport,
+) {
+    let mut needed = manifests.hinted.clone();
+    let located = graph.closure.iter().filter_map(|chunk| catalog.find(chunk));
+    needed.extend(located.map(|l| l.pack));
+    for pack in packs.iter().filter(|pack| !needed.contains(pack)) {
+        report.unneeded_packs += 1;
+        report.unneeded_bytes += catalog.pack_len(pack).unwrap_or_default();
+    }
 }
 
 /// If chunks are missing, the packs that are named and not there are the likely reason.

@@ -2,16 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use milepost_engine::store::disk::{Lock, LockMode};
-use milepost_engine::{Error, ErrorKind, Result};
 
 use super::Machine;
 use super::state::InodeId;
-
-/// A wait longer than this is a deadlock of the test.
-const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Who holds what.
 #[derive(Debug, Default)]
@@ -56,34 +51,17 @@ impl Lock for SimLock {}
 impl Drop for SimLock {
     fn drop(&mut self) {
         self.machine.inner().locks.free(self.id, self.mode);
-        self.machine.freed.notify_all();
     }
 }
 
-pub(super) fn take(
-    machine: &Arc<Machine>,
-    id: InodeId,
-    mode: LockMode,
-    wait: bool,
-) -> Result<Option<Box<dyn Lock>>> {
-    let mut inner = machine.inner();
-    while !inner.locks.try_take(id, mode) {
-        if !wait {
-            return Ok(None);
-        }
-        let (again, timeout) = machine.freed.wait_timeout(inner, WAIT_MAX).unwrap();
-        if timeout.timed_out() {
-            return Err(Error::new(
-                ErrorKind::Locked,
-                "deadlock",
-                "nobody frees this lock",
-            ));
-        }
-        inner = again;
-    }
-    Ok(Some(Box::new(SimLock {
-        machine: Arc::clone(machine),
-        id,
-        mode,
-    })))
+/// `None` if another holds it.
+pub(super) fn take(machine: &Arc<Machine>, id: InodeId, mode: LockMode) -> Option<Box<dyn Lock>> {
+    let taken = machine.inner().locks.try_take(id, mode);
+    taken.then(|| {
+        Box::new(SimLock {
+            machine: Arc::clone(machine),
+            id,
+            mode,
+        }) as Box<dyn Lock>
+    })
 }

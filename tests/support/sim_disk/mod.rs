@@ -14,7 +14,7 @@ mod state;
 use std::fmt::{self, Debug, Formatter};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use milepost_engine::store::disk::{
     Disk, Entry, EntryKind, FileView, Lock, LockMode, NewFile, Published,
@@ -65,7 +65,6 @@ struct Inner {
 /// One computer with one disk.
 pub(crate) struct Machine {
     inner: Mutex<Inner>,
-    freed: Condvar,
 }
 
 impl Debug for Machine {
@@ -95,7 +94,6 @@ impl Machine {
                 moments: None,
                 interruption: None,
             }),
-            freed: Condvar::new(),
         })
     }
 
@@ -360,7 +358,7 @@ impl Disk for SimDisk {
         })
     }
 
-    fn lock(&self, path: &StorePath, mode: LockMode, wait: bool) -> Result<Option<Box<dyn Lock>>> {
+    fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
         let id = self.act(|inner| match inner.state.find(path.as_str()) {
             Some(Node::File(id)) => Ok(id),
             Some(_) => Err(system_error("lock", 21).file(path)),
@@ -372,7 +370,7 @@ impl Disk for SimDisk {
                 }
             }
         })?;
-        lock::take(&self.machine, id, mode, wait)
+        Ok(lock::take(&self.machine, id, mode))
     }
 
     fn boot_id(&self) -> [u8; 16] {
