@@ -7,6 +7,14 @@ use milepost_engine::ReaderMode;
 
 use crate::command;
 
+const AFTER_HELP: &str = "\
+Environment: MILEPOST_STORE is the default of --store, MILEPOST_PROGRESS of --progress; \
+MILEPOST_LOG picks the engine's messages, such as `debug`.
+
+Exit codes: 0 done; 1 failed, or `diff --exit-code` found a difference; 2 wrong usage; 3 only a \
+part was done; 10 no store; 11 locked by another process; 12 not found; 13 damaged; 14 written by a \
+newer version; 15 no space; 130 interrupted.";
+
 /// An incremental, lossless store of training checkpoints.
 ///
 /// Every checkpoint restores bit for bit and on its own; it costs only what changed.
@@ -18,7 +26,7 @@ use crate::command;
     name = "milepost",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true
+    after_long_help = AFTER_HELP
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -72,6 +80,10 @@ pub(crate) struct Global {
         default_value_t = 0
     )]
     pub(crate) threads: usize,
+
+    /// Seconds to wait for another process that holds a lock; without it, as long as it takes.
+    #[arg(long, global = true, value_name = "SECONDS")]
+    pub(crate) lock_timeout: Option<u64>,
 
     /// How to read the store's files; auto maps them on local file systems.
     #[arg(long, global = true, value_name = "HOW", default_value = "auto")]

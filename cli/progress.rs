@@ -11,10 +11,13 @@ use serde::Serialize;
 
 use crate::args::ProgressMode;
 use crate::output::{one_line, to_json};
+use crate::report;
 use crate::size;
 
 /// Time between plain lines: logs of batch jobs stay short.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Work that takes less has no plain line: logs are for what took its time.
+const PLAIN_MIN: Duration = Duration::from_secs(1);
 /// Time between JSON lines.
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
@@ -69,10 +72,8 @@ impl Progress {
             total: AtomicU64::new(0),
             stop,
         };
-        match progress.kind {
-            Kind::Plain => progress.plain("started"),
-            Kind::Json => progress.json(false),
-            Kind::Bar(_) | Kind::None => {}
+        if let Kind::Json = progress.kind {
+            progress.json(false);
         }
         progress
     }
@@ -84,8 +85,11 @@ impl Progress {
             Kind::Bar(bar) => bar.finish_and_clear(),
             Kind::Plain => {
                 let done = self.done.load(Ordering::Relaxed);
-                let took = self.started.elapsed().as_secs_f64();
-                self.plain(&format!("done, {} in {took:.1} s", size::bytes(done)));
+                let took = self.started.elapsed();
+                if took >= PLAIN_MIN {
+                    let took = took.as_secs_f64();
+                    self.plain(&format!("done, {} in {took:.1} s", size::bytes(done)));
+                }
             }
             Kind::Json => self.json(true),
             Kind::None => {}
@@ -148,6 +152,14 @@ impl Observer for Progress {
             )),
             Kind::Json if self.is_due(JSON_EVERY) => self.json(false),
             Kind::Plain | Kind::Json | Kind::None => {}
+        }
+    }
+
+    fn waiting(&self, lock: &str) {
+        let message = format!("waiting for another process, which holds {lock}");
+        match &self.kind {
+            Kind::Bar(bar) => bar.println(format!("milepost: {}: {message}", self.operation)),
+            _ => report::note("waiting", format!("{}: {message}", self.operation)),
         }
     }
 

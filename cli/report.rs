@@ -1,7 +1,10 @@
 //! What is said when a command fails: one sentence, a hint, and with `--json` a line for machines.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -62,35 +65,76 @@ fn hint_for(code: &str) -> Option<&'static str> {
 
 /// Reports what clap did not understand, or prints the help that was asked for.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe while help is printed is no error.
-    let printed = error.print();
-    drop(printed);
-    if !error.use_stderr() {
-        return ExitCode::SUCCESS;
-    }
     let json = std::env::args_os()
         .take_while(|arg| arg != "--")
         .any(|arg| arg == "--json");
-    if json {
+    if json && error.use_stderr() {
         let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
+        // What is wrong stands before the usage, at times on several lines.
+        let what = text.split("\n\nUsage").next().unwrap_or_default();
+        let words: Vec<&str> = what.split_whitespace().collect();
         print_json(&JsonError {
             kind_of_line: "error",
             code: exit::USAGE,
             kind: "usage",
             id: "usage",
-            message: first.trim_start_matches("error: ").to_owned(),
+            message: words.join(" ").trim_start_matches("error: ").to_owned(),
             hint: Some("`milepost --help` shows what there is"),
         });
+        return ExitCode::from(exit::USAGE);
     }
-    ExitCode::from(exit::USAGE)
+    // A closed pipe while help is printed is no error.
+    let printed = error.print();
+    drop(printed);
+    match error.use_stderr() {
+        true => ExitCode::from(exit::USAGE),
+        false => ExitCode::SUCCESS,
+    }
 }
 
-/// Tells of something that is wrong but does not stop the command.
+/// Whether stderr is for machines.
+static JSON: AtomicBool = AtomicBool::new(false);
+/// What was warned of already: the same damage may be met several times.
+static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Makes warnings lines of JSON from now on.
+pub(crate) fn use_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
+/// A line on stderr with `--json` that is no error.
+#[derive(Serialize)]
+struct JsonLine<'m> {
+    #[serde(rename = "type")]
+    kind_of_line: &'m str,
+    message: String,
+}
+
+/// Tells of something that is wrong but does not stop the command; once.
 pub(crate) fn warning(message: &str) {
-    let mut stderr = anstream::stderr().lock();
     let message = one_line(message);
+    let mut warned = WARNED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !warned.insert(message.clone()) {
+        return;
+    }
+    if JSON.load(Ordering::Relaxed) {
+        return note("warning", message);
+    }
+    let mut stderr = anstream::stderr().lock();
     let written = writeln!(stderr, "{WARNING}warning{WARNING:#}: {message}");
+    drop(written);
+}
+
+/// Tells what is going on.
+pub(crate) fn note(kind: &str, message: String) {
+    let line = match JSON.load(Ordering::Relaxed) {
+        true => output::to_json(&JsonLine {
+            kind_of_line: kind,
+            message,
+        }),
+        false => format!("{kind}: {message}"),
+    };
+    let written = writeln!(anstream::stderr().lock(), "{line}");
     drop(written);
 }
 

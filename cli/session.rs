@@ -4,14 +4,17 @@ use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use milepost_engine::{Error, ErrorKind, Store, StoreOptions};
+use signal_hook::consts;
 
 use crate::args::Global;
 use crate::exit::{self, Result};
 use crate::log;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::report;
 
 /// One run of the command.
 pub(crate) struct Session {
@@ -23,9 +26,12 @@ pub(crate) struct Session {
 impl Session {
     /// Installs the log and the handlers of Ctrl-C.
     pub(crate) fn start(global: Global) -> Result<Self> {
+        if global.json {
+            report::use_json();
+        }
         log::install(&global);
         let stop = Arc::new(AtomicBool::new(false));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
             // The second signal ends the process at once; this must be registered first.
             let second = signal_hook::flag::register_conditional_shutdown(
                 signal,
@@ -68,6 +74,7 @@ impl Session {
         StoreOptions {
             threads: self.global.threads,
             reader: self.global.reader.into(),
+            lock_timeout: self.global.lock_timeout.map(Duration::from_secs),
             ..StoreOptions::default()
         }
     }

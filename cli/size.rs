@@ -43,6 +43,15 @@ pub(crate) fn percent(part: u64, whole: u64) -> f64 {
     ratio(part, whole) * 100.0
 }
 
+/// A share as people read it: what is neither nothing nor all is never shown as that.
+pub(crate) fn share(part: u64, whole: u64) -> String {
+    match percent(part, whole) {
+        p if part > 0 && p < 0.05 => "<0.1%".into(),
+        p if part < whole && p >= 99.95 => ">99.9%".into(),
+        p => format!("{p:.1}%"),
+    }
+}
+
 /// Reads "4096", "256KiB", "1 MiB" or "2M" (all powers of 1024, "KB" and "MB" of 1000).
 pub(crate) fn parse_bytes(text: &str) -> Result<u32, String> {
     let text = text.trim();
@@ -105,6 +114,13 @@ mod tests {
         ] {
             assert_eq!(bytes(n), text);
         }
+    }
+
+    #[test]
+    fn a_share_is_all_or_nothing_only_if_it_is() {
+        let shares = [(0, 9), (1, 4_194_304), (1, 2), (65_533, 65_536), (9, 9)];
+        let texts = shares.map(|(part, whole)| share(part, whole));
+        assert_eq!(texts, ["0.0%", "<0.1%", "50.0%", ">99.9%", "100.0%"]);
     }
 
     #[test]

@@ -1,20 +1,80 @@
-//! The training step that a file itself tells: in its metadata, or in its name.
+//! The training step that a file itself tells: in its metadata, or in its path.
 
 use std::path::Path;
 
-/// The step of a file: its metadata's `step`, else the last number of its name.
-pub(crate) fn of_file(metadata_step: Option<&str>, path: &Path) -> Option<u64> {
-    let told = metadata_step.and_then(|text| text.trim().parse().ok());
-    told.or_else(|| of_stem(path.file_stem()?.to_str()?))
+/// Words that stand before a step.
+const WORDS: [&str; 6] = ["step", "steps", "checkpoint", "ckpt", "iter", "iteration"];
+
+/// What a file says of its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// This step.
+    Step(u64),
+    /// Nothing.
+    Nothing,
+    /// It is one of several files of one checkpoint.
+    Part,
 }
 
-/// The last run of digits, as in `step-120`, `checkpoint-500` or `model_0005`.
-fn of_stem(stem: &str) -> Option<u64> {
-    let is_digit = |c: char| c.is_ascii_digit();
-    let end = stem.rfind(is_digit)? + 1;
-    let head = stem.get(..end)?;
-    let digits = head.len() - head.trim_end_matches(is_digit).len();
-    head.get(end - digits..)?.parse().ok()
+/// The step in a path: a number behind a word such as `step` in the file's name or its folder's,
+/// else the last number of the file's name.
+pub(crate) fn of_path(path: &Path) -> Told {
+    let Some(stem) = path.file_stem().and_then(|s| s.to_str()) else {
+        return Told::Nothing;
+    };
+    if is_part(stem) {
+        return Told::Part;
+    }
+    let folder = path.parent().and_then(Path::file_name);
+    let folder = folder.and_then(|name| name.to_str()).unwrap_or_default();
+    let found = behind_word(stem).or_else(|| match last_number(stem) {
+        Some(number) => Some(number),
+        None => behind_word(folder),
+    });
+    found.map_or(Told::Nothing, Told::Step)
+}
+
+/// The runs of letters and of digits in a name, in order.
+fn runs(name: &str) -> Vec<&str> {
+    let kind = |c: char| match c {
+        c if c.is_ascii_digit() => 0,
+        c if c.is_alphabetic() => 1,
+        _ => 2,
+    };
+    let mut runs = Vec::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| kind(c) != kind(first)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        if kind(first) < 2 {
+            runs.push(run);
+        }
+        rest = after;
+    }
+    runs
+}
+
+/// The number right behind the last of the words, as in `checkpoint-500` or `step12`.
+fn behind_word(name: &str) -> Option<u64> {
+    let runs = runs(name);
+    let is_word = |word: &str| WORDS.contains(&word.to_ascii_lowercase().as_str());
+    runs.windows(2).rev().find_map(|pair| match pair {
+        [word, number] if is_word(word) => number.parse().ok(),
+        _ => None,
+    })
+}
+
+fn last_number(name: &str) -> Option<u64> {
+    let numbers = runs(name).into_iter().rev();
+    let mut numbers = numbers.filter(|run| run.starts_with(|c: char| c.is_ascii_digit()));
+    numbers.next()?.parse().ok()
+}
+
+/// As in `model-00001-of-00002`.
+fn is_part(name: &str) -> bool {
+    let runs = runs(name);
+    let number = |run: &&str| run.parse::<u64>().is_ok();
+    matches!(runs.as_slice(), [.., part, "of", whole] if number(part) && number(whole))
 }
 
 #[cfg(test)]
@@ -22,24 +82,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_number_of_a_name_is_its_step() {
+    fn a_word_counts_before_the_last_number_and_the_folder_last() {
         for (name, step) in [
-            ("step-120.safetensors", Some(120)),
-            ("checkpoint-500.safetensors", Some(500)),
-            ("model_0005.safetensors", Some(5)),
-            ("run2-step30-final.safetensors", Some(30)),
-            ("model.safetensors", None),
-            ("7.safetensors", Some(7)),
-            ("x99999999999999999999.safetensors", None),
+            ("step-120.safetensors", Told::Step(120)),
+            ("checkpoint-500.safetensors", Told::Step(500)),
+            ("model_0005.safetensors", Told::Step(5)),
+            ("run2-step30-final.safetensors", Told::Step(30)),
+            ("run2-v3-step12-2026.safetensors", Told::Step(12)),
+            ("Step_7_fp16.safetensors", Told::Step(7)),
+            ("global_step800/model.safetensors", Told::Step(800)),
+            ("checkpoint-777/model.safetensors", Told::Step(777)),
+            ("step-9/model-3.safetensors", Told::Step(3)),
+            ("2026/model.safetensors", Told::Nothing),
+            ("model.safetensors", Told::Nothing),
+            ("7.safetensors", Told::Step(7)),
+            ("x99999999999999999999.safetensors", Told::Nothing),
+            ("model-00001-of-00002.safetensors", Told::Part),
+            ("one-of-3.safetensors", Told::Step(3)),
         ] {
-            assert_eq!(of_file(None, Path::new(name)), step, "{name}");
+            assert_eq!(of_path(Path::new(name)), step, "{name}");
         }
-    }
-
-    #[test]
-    fn metadata_counts_before_the_name_where_it_is_a_number() {
-        let path = Path::new("step-1.safetensors");
-        assert_eq!(of_file(Some("9"), path), Some(9));
-        assert_eq!(of_file(Some("nine"), path), Some(1));
     }
 }

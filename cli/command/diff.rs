@@ -273,7 +273,10 @@ fn text(view: &DiffView) -> String {
             Status::Added => ("added".to_owned(), String::new()),
             Status::Removed => ("removed".to_owned(), String::new()),
             Status::Reshaped => ("other shape or type".to_owned(), String::new()),
-            Status::Changed | Status::Identical => (format!("{percent:.1}%"), bar(percent / 100.0)),
+            Status::Changed | Status::Identical => (
+                size::share(t.changed_elements, t.elements),
+                bar(percent / 100.0),
+            ),
         };
         table.row([
             t.name.clone(),

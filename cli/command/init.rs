@@ -11,11 +11,13 @@ use crate::size;
 
 /// Make a new, empty store.
 ///
-/// What is set here is recorded in the store and holds for every later save.
+/// What is set here is recorded in the store and holds for every later save; keep rules hold
+/// for `milepost forget`, which drops nothing unless it is called.
 #[derive(Args, Debug)]
 pub(crate) struct Init {
     /// Most that restoring any checkpoint may cost, as a multiple of one full checkpoint.
     #[arg(long, value_name = "X", default_value = "2.0", value_parser = parse_budget)]
+    #[arg(allow_negative_numbers = true)]
     restore_budget: u32,
 
     /// Longest chain of deltas behind any part of a checkpoint.

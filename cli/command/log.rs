@@ -21,7 +21,12 @@ use crate::view::{CheckpointView, Tags, added_bytes, kind_with_depth};
 #[derive(Args, Debug)]
 pub(crate) struct Log {
     /// Only the newest N.
-    #[arg(short = 'n', long = "number", value_name = "N")]
+    #[arg(
+        short = 'n',
+        long = "number",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     number: Option<usize>,
 
     /// Only one run.
@@ -161,7 +166,7 @@ fn print(
     totals: &Totals,
 ) -> Result<()> {
     let out = session.out;
-    if newest.is_empty() {
+    if totals.checkpoints == 0 {
         return Ok(out.line("no checkpoints yet; save one with `milepost save FILE`")?);
     }
     let several_runs = newest.iter().any(|s| {

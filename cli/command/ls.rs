@@ -114,10 +114,8 @@ pub(crate) fn table(tensors: &[TensorView]) -> String {
         ("CHANGED", Align::Right),
     ]);
     for t in tensors {
-        let changed = t.changed_elements.map(|n| {
-            let percent = size::percent(n.min(t.elements), t.elements);
-            format!("{percent:.1}%")
-        });
+        let changed = t.changed_elements;
+        let changed = changed.map(|n| size::share(n.min(t.elements), t.elements));
         table.row([
             t.name.clone(),
             t.dtype.to_owned(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use milepost_engine::{Durability, Error, Full, SaveOptions, SaveReport, Store};
+use milepost_engine::{Draft, Durability, Error, Full, SaveOptions, SaveReport, Store};
 use serde::Serialize;
 
 use crate::command::init::LevelArg;
@@ -13,13 +13,15 @@ use crate::files::InputFile;
 use crate::report;
 use crate::safetensors_file::{HEADER_BLOB, Header};
 use crate::session::Session;
+use crate::size;
+use crate::step::{self, Told};
 use crate::view::{SaveView, kind_with_depth};
-use crate::{size, step};
 
 /// Save safetensors files as checkpoints, one for each file, in order.
 ///
-/// The step of each is --step, else `step` of the file's metadata, else the last number in the
-/// file's name, else one more than the newest of the run.
+/// The step of each is --step, else `step` of the file's metadata, else the number behind a word
+/// such as step, checkpoint or iter in the file's name, else the last number in its name, else
+/// such a number in its folder's name, else one more than the newest of the run.
 #[derive(Args, Debug)]
 pub(crate) struct Save {
     /// Files to save.
@@ -31,14 +33,14 @@ pub(crate) struct Save {
     run: String,
 
     /// The training step; only with one file.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     step: Option<u64>,
 
     /// A tag for it, or for the last of several; may be given several times.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
 
-    /// A metric, such as loss=0.25; may be given several times.
+    /// A metric, such as loss=0.25; may be given several times; only with one file.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_metric)]
     metric: Vec<(String, f64)>,
 
@@ -98,6 +100,14 @@ pub(crate) fn run(args: &Save, session: &Session) -> Result {
                 .hint("name the files by their steps, such as step-120.safetensors")
                 .into(),
         );
+    }
+    if !args.metric.is_empty() && args.files.len() > 1 {
+        return Err(Error::invalid(
+            "metric-of-several",
+            "--metric is for one file, not for several",
+        )
+        .hint("save the files one by one, each with its metrics")
+        .into());
     }
     let store = session.store_to_save(args.files.len())?;
     let mut saved = Vec::new();
@@ -164,11 +174,13 @@ fn save_file(
     let header = Header::read(&file)?;
     let tensors = header.tensors()?;
     let entries = header.entries();
+    let step = match args.step {
+        Some(step) => Some(step),
+        None => told_step(entries.get("step").copied(), path)?,
+    };
     let is_last = number + 1 == args.files.len();
     let options = SaveOptions {
-        step: args
-            .step
-            .or_else(|| step::of_file(entries.get("step").copied(), path)),
+        step,
         // Later files continue the earlier ones.
         parent: args.parent.clone().filter(|_| number == 0),
         full: full(args),
@@ -182,6 +194,7 @@ fn save_file(
         ..SaveOptions::new(&args.run)
     };
     let mut draft = store.draft(options)?;
+    warn_of_order(&draft, args);
     for t in &tensors {
         draft
             .tensor_from(&t.name, t.dtype, &t.shape, &file, t.offset)
@@ -198,6 +211,39 @@ fn save_file(
     let report = draft.commit_observed(&progress)?;
     progress.finish();
     Ok(report)
+}
+
+/// The step that a file tells, if it does.
+fn told_step(metadata: Option<&str>, path: &Path) -> std::result::Result<Option<u64>, Error> {
+    if let Some(text) = metadata {
+        match text.trim().parse() {
+            Ok(step) => return Ok(Some(step)),
+            Err(_) => report::warning(&format!(
+                "{}: the step of its metadata, {text:?}, is no number and does not count",
+                path.display()
+            )),
+        }
+    }
+    match step::of_path(path) {
+        Told::Step(step) => Ok(Some(step)),
+        Told::Nothing => Ok(None),
+        Told::Part => Err(Error::invalid(
+            "input-part",
+            "by its name, this is one of several files of one checkpoint",
+        )
+        .subject(path.display())
+        .hint("join the files first; if it is a whole checkpoint, give its step with --step")),
+    }
+}
+
+/// A step that goes back is more often a slip of the shell's order than meant.
+fn warn_of_order(draft: &Draft<'_>, args: &Save) {
+    let before = draft.parent().map(|p| p.manifest());
+    let before = before.filter(|m| m.placement.run == args.run && args.parent.is_none());
+    if let Some(last) = before.map(|m| m.body.step).filter(|s| *s > draft.step()) {
+        let (step, run) = (draft.step(), &args.run);
+        report::warning(&format!("step {step} comes after step {last} in run {run}"));
+    }
 }
 
 /// The entries that can be a checkpoint's metadata; the header's bytes hold all of them anyhow.

@@ -31,6 +31,7 @@ struct StatsView {
     pack_bytes: u64,
     manifest_bytes: u64,
     other_bytes: u64,
+    trash_bytes: u64,
     unique_bytes: Option<u64>,
     settings: SettingsView,
     damaged: Vec<DamagedView>,
@@ -90,6 +91,7 @@ pub(crate) fn run(args: &Stats, session: &Session) -> Result {
         pack_bytes: usage.pack_bytes,
         manifest_bytes: usage.manifest_bytes,
         other_bytes: usage.other_bytes,
+        trash_bytes: usage.trash_bytes,
         unique_bytes,
         settings: SettingsView::new(store.settings()),
         damaged: listing.damaged.iter().map(DamagedView::new).collect(),
@@ -134,8 +136,12 @@ fn text(view: &StatsView) -> String {
         "on disk        {}{smaller}",
         size::bytes(view.disk_bytes)
     ));
+    let trash = match view.trash_bytes {
+        0 => String::new(),
+        bytes => format!(", {} in the trash", size::bytes(bytes)),
+    };
     lines.push(format!(
-        "  {} in {}, {} in manifests, {} in other files",
+        "  {} in {}, {} in manifests, {} in other files{trash}",
         size::bytes(view.pack_bytes),
         size::count(view.packs, "pack"),
         size::bytes(view.manifest_bytes),

@@ -62,6 +62,13 @@ struct HitView {
 }
 
 pub(crate) fn run(args: &Verify, session: &Session) -> Result {
+    if let Some(share) = args.revision.as_deref().filter(|r| r.ends_with('%')) {
+        return Err(
+            Error::invalid("usage", "a share of the data is no revision")
+                .hint(format!("write it with an equals sign: --read-data={share}"))
+                .into(),
+        );
+    }
     let store = session.store()?;
     let options = VerifyOptions {
         revision: args.revision.clone(),

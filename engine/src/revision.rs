@@ -45,7 +45,7 @@ impl Store {
             match self.0.history.summary(disk, place) {
                 Ok(summary) => return Ok(Some(summary)),
                 Err(error) if is_passed_over(error.kind()) => {
-                    tracing::warn!(%error, "a manifest is passed over");
+                    tracing::warn!(%error, "a damaged checkpoint is passed over for the one before it");
                 }
                 Err(error) => return Err(error),
             }
