@@ -56,7 +56,10 @@ impl CheckpointView {
 
 /// Bytes that a save added to the store, its manifest included.
 pub(crate) fn added_bytes(summary: &Summary) -> u64 {
-    summary.placement.added_bytes + summary.manifest_len
+    summary
+        .placement
+        .added_bytes
+        .saturating_add(summary.manifest_len)
 }
 
 /// What a save did.

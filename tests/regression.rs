@@ -121,14 +121,17 @@ fn more_inputs_than_any_predictor_takes_are_refused_before_they_are_made() {
     );
 }
 
-/// A file named as checkpoint 2^64 - 1 of a run: the next save added one to it.
+/// A file named as checkpoint 2^64 - 1 of a run: the next save added one to it. When that was
+/// refused, one junk file ended the run.
 #[test]
-fn a_run_at_its_last_number_refuses_a_save() {
+fn a_junk_file_with_the_last_number_ends_no_run() {
     let planted = HostileStore::new();
-    let name = format!("runs/main/{:020}-{}.ckpt", u64::MAX, CheckpointId([1; 32]));
-    planted.plant(&name, b"");
-    let draft = planted.open().draft(SaveOptions::new("main")).unwrap();
-    let error = draft.commit().unwrap_err();
+    let junk = |seq: u64| format!("runs/main/{seq:020}-{}.ckpt", CheckpointId([1; 32]));
+    planted.plant(&junk(u64::MAX), b"");
+    let save = || planted.open().draft(SaveOptions::new("main"))?.commit();
+    assert_eq!(save().unwrap().seq, 1);
+    planted.plant(&junk(u64::MAX - 1), b"");
+    let error = save().unwrap_err();
     assert_eq!((error.kind(), error.code()), (ErrorKind::Limit, "run-full"));
 }
 

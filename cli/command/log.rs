@@ -137,6 +137,12 @@ fn list(store: &Store, run: Option<&str>) -> std::result::Result<Listing, Error>
 
 /// Damage is told at once, and does not hide what is whole.
 pub(crate) fn warn_of_damage(listing: &Listing) {
+    if !listing.lost.is_empty() {
+        report::warning(&format!(
+            "{} lost to a power cut: `milepost forget --damaged` clears away what is left",
+            size::count(listing.lost.len() as u64, "relaxed save")
+        ));
+    }
     for damaged in &listing.damaged {
         let Damaged { place, error } = damaged;
         report::warning(&format!(
@@ -150,7 +156,10 @@ pub(crate) fn warn_of_damage(listing: &Listing) {
 
 /// From the listing alone: a log of ten thousand checkpoints opens no pack.
 fn totals(checkpoints: &[Arc<Summary>]) -> Totals {
-    let sum = |of: fn(&Summary) -> u64| checkpoints.iter().map(|s| of(s)).sum();
+    let sum = |of: fn(&Summary) -> u64| {
+        let each = checkpoints.iter().map(|s| of(s));
+        each.fold(0, u64::saturating_add)
+    };
     Totals {
         checkpoints: checkpoints.len(),
         logical_bytes: sum(|s| s.placement.logical_bytes),

@@ -66,13 +66,15 @@ pub(crate) fn run(args: &Stats, session: &Session) -> Result {
         for summary in of_run {
             view.checkpoints += 1;
             view.newest_step = Some(summary.step);
-            view.logical_bytes += summary.placement.logical_bytes;
-            view.added_bytes += added_bytes(summary);
+            let (logical, added) = (summary.placement.logical_bytes, added_bytes(summary));
+            view.logical_bytes = view.logical_bytes.saturating_add(logical);
+            view.added_bytes = view.added_bytes.saturating_add(added);
         }
         runs.push(view);
     }
     let usage = store.disk_usage()?;
-    let logical_bytes = runs.iter().map(|r| r.logical_bytes).sum();
+    let logical = runs.iter().map(|r| r.logical_bytes);
+    let logical_bytes = logical.fold(0, u64::saturating_add);
     let mut unique_bytes = None;
     if args.unique {
         let progress = session.progress("read manifests");

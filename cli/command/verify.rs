@@ -35,6 +35,7 @@ struct VerifyView {
     chunks: u64,
     decoded_chunks: u64,
     decoded_bytes: u64,
+    lost: u64,
     unneeded_packs: u64,
     unneeded_bytes: u64,
     problems: Vec<ProblemView>,
@@ -115,6 +116,7 @@ fn view(report: &VerifyReport) -> VerifyView {
         chunks: report.chunks,
         decoded_chunks: report.decoded_chunks,
         decoded_bytes: report.decoded_bytes,
+        lost: report.lost,
         unneeded_packs: report.unneeded_packs,
         unneeded_bytes: report.unneeded_bytes,
         problems: report.problems.iter().map(problem_view).collect(),
@@ -183,6 +185,12 @@ fn text(report: &VerifyReport) -> String {
     } else {
         "damaged"
     };
+    if report.lost > 0 {
+        text.push_str(&format!(
+            "{} lost to a power cut: `milepost forget --damaged` clears away what is left\n",
+            size::count(report.lost, "relaxed save"),
+        ));
+    }
     if report.unneeded_packs > 0 {
         text.push_str(&format!(
             "{} ({}) that no checkpoint needs: `milepost gc` frees them\n",

@@ -66,22 +66,24 @@ impl Checkpoint {
         require_kept(self.manifest(), std::iter::once(name))?;
         let store = &self.store().0;
         store
-            .catalog
+            .reading
             .load_hinted(&*store.disk, &self.manifest().packs)?;
-        self.store()
-            .with_every_pack(&self.manifest().packs, tensor.chunks.iter(), || {
-                tensor.chunks.iter().map(|c| self.chunk(c)).collect()
-            })
+        self.store().with_every_pack(
+            &store.reading,
+            &self.manifest().packs,
+            tensor.chunks.iter(),
+            || tensor.chunks.iter().map(|c| self.chunk(c)).collect(),
+        )
     }
 
     fn chunk(&self, id: &ChunkId) -> Result<ChunkReport> {
         let store = &self.store().0;
         let located = store
-            .catalog
+            .reading
             .find(id)
             .ok_or_else(|| crate::store::packs::missing_chunk(id))?;
         let entry = &located.entry;
-        let pack = store.catalog.open_pack(&*store.disk, &located.pack)?;
+        let pack = store.reading.open_pack(&*store.disk, &located.pack)?;
         let mut buffer = Vec::new();
         let record = pack.record(RecordExtent::from(&**entry), &mut buffer)?;
         Ok(ChunkReport {
@@ -170,7 +172,7 @@ impl Store {
                 Err(error) if error.kind() == ErrorKind::Io => return Err(error),
                 Err(_) => continue,
             };
-            store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
+            store.reading.load_hinted(&*store.disk, &manifest.packs)?;
             for chunk in self.closure(manifest.needed_chunks()) {
                 let owner = owners.entry(chunk).or_insert(Some(number));
                 if *owner != Some(number) {
@@ -183,7 +185,7 @@ impl Store {
         let mut unique: Vec<u64> = checkpoints.iter().map(|s| s.manifest_len).collect();
         for (chunk, owner) in owners {
             let bytes = owner.and_then(|number| unique.get_mut(number));
-            if let (Some(bytes), Some(located)) = (bytes, store.catalog.find(&chunk)) {
+            if let (Some(bytes), Some(located)) = (bytes, store.reading.find(&chunk)) {
                 *bytes += u64::from(located.entry.stored_len);
             }
         }
@@ -199,7 +201,7 @@ impl Store {
             if !seen.insert(chunk) {
                 continue;
             }
-            if let Some(located) = self.0.catalog.find(&chunk) {
+            if let Some(located) = self.0.reading.find(&chunk) {
                 stack.extend(&located.entry.inputs);
             }
         }

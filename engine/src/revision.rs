@@ -1,5 +1,6 @@
 //! Revisions: the words people use for a checkpoint, to the checkpoint.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -60,12 +61,24 @@ impl Store {
     pub fn resolve(&self, revision: &str) -> Result<Place> {
         let (base, back) = split_ancestor(revision)?;
         let mut place = self.resolve_base(base)?;
+        if back == 0 {
+            return Ok(place);
+        }
+        let disk = &*self.0.disk;
+        if back > 16 {
+            self.0.history.load_cache(disk);
+        }
+        let mut places: HashMap<CheckpointId, Vec<Place>> = HashMap::new();
+        for found in history::all_places(disk)? {
+            places.entry(found.id).or_default().push(found);
+        }
         for _ in 0..back {
             let summary = self.0.history.summary(&*self.0.disk, &place)?;
             let parent = summary.parent.ok_or_else(|| {
                 not_found(revision).hint(format!("{} is the first of its line", summary.id.short()))
             })?;
-            place = self.place_of(&parent)?.ok_or_else(|| {
+            let of_parent = places.get(&parent).cloned().unwrap_or_default();
+            place = self.best_of(of_parent).ok_or_else(|| {
                 not_found(revision).hint(format!("parent {} is not kept any more", parent.short()))
             })?;
         }
@@ -216,7 +229,7 @@ impl Store {
 
 /// Whether a manifest that cannot be read is as good as not there. What a power cut left of a
 /// relaxed save may also hold counts above every limit.
-fn is_passed_over(kind: ErrorKind) -> bool {
+pub(crate) fn is_passed_over(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Limit

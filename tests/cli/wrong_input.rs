@@ -97,6 +97,9 @@ fn files_before_a_bad_one_stay_saved_and_later_ones_are_not_tried() {
 fn words_that_name_nothing() {
     let test = TestFolder::with_checkpoints();
     test.ok(&["fork", "step:2", "exp"]);
+    // Now two runs have a step 2 each of its own; the fork alone would not make it ambiguous.
+    test.write("b-2.safetensors", &made::small(7));
+    test.ok(&["save", "b-2.safetensors", "--run", "other"]);
     let cases: [(i32, &[&str]); 22] = [
         (12, &["show", "nothing"]),
         (12, &["show", "step:99"]),

@@ -193,15 +193,10 @@ fn acknowledged_tags_are_there(store: &Store, listing: &Listing, expect: &Expect
                 false => continue,
             }
         };
-        let found = listing
-            .checkpoints
-            .iter()
-            .find(|s| s.id == *id)
-            .map(|s| (s.placement.run.clone(), s.step));
-        if !found
-            .as_ref()
-            .is_some_and(|key| expected.targets.contains(key))
-        {
+        // One checkpoint may be in several runs.
+        let named = listing.checkpoints.iter().filter(|s| s.id == *id);
+        let found: Vec<Key> = named.map(|s| (s.placement.run.clone(), s.step)).collect();
+        if !found.iter().any(|key| expected.targets.contains(key)) {
             let what = format!(
                 "tag {name:?} names {found:?} and not {:?}",
                 expected.targets

@@ -43,6 +43,7 @@ pub(crate) struct Plan {
 pub(crate) struct Tally {
     pub(crate) plan: Plan,
     states: AtomicU64,
+    drawn: AtomicU64,
     nested: AtomicU64,
     torn: AtomicU64,
     seen: Mutex<HashSet<u64>>,
@@ -54,7 +55,8 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Summary {
     pub(crate) states: u64,
-    pub(crate) distinct: u64,
+    /// With those that were met before, and not checked again.
+    pub(crate) drawn: u64,
     pub(crate) nested: u64,
     pub(crate) torn: u64,
     /// Times that the workload was run.
@@ -67,9 +69,9 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "crash states: {} ({} distinct, {} nested, {} torn), violations: {}, {:.1} s",
+            "crash states: {} checked of {} drawn ({} nested, {} torn), violations: {}, {:.1} s",
             self.states,
-            self.distinct,
+            self.drawn,
             self.nested,
             self.torn,
             self.violations.len(),
@@ -102,6 +104,7 @@ impl Tally {
         Self {
             plan,
             states: AtomicU64::new(0),
+            drawn: AtomicU64::new(0),
             nested: AtomicU64::new(0),
             torn: AtomicU64::new(0),
             seen: Mutex::default(),
@@ -117,12 +120,16 @@ impl Tally {
             || found >= 1000
     }
 
-    /// Counts a crash state; whether it is one that was not met before.
+    /// Counts a crash state if it was not met before; only then it is checked.
     pub(super) fn count(&self, digest: u64, torn: bool, nested: bool) -> bool {
-        self.states.fetch_add(1, Ordering::Relaxed);
-        self.nested.fetch_add(u64::from(nested), Ordering::Relaxed);
-        self.torn.fetch_add(u64::from(torn), Ordering::Relaxed);
-        self.seen.lock().unwrap().insert(digest)
+        self.drawn.fetch_add(1, Ordering::Relaxed);
+        let is_new = self.seen.lock().unwrap().insert(digest);
+        if is_new {
+            self.states.fetch_add(1, Ordering::Relaxed);
+            self.nested.fetch_add(u64::from(nested), Ordering::Relaxed);
+            self.torn.fetch_add(u64::from(torn), Ordering::Relaxed);
+        }
+        is_new
     }
 
     /// Boots a machine on an image and looks at the store there.
@@ -185,7 +192,7 @@ pub(crate) fn explore(plan: Plan) -> Summary {
     });
     Summary {
         states: tally.states.into_inner(),
-        distinct: tally.seen.into_inner().unwrap().len() as u64,
+        drawn: tally.drawn.into_inner(),
         nested: tally.nested.into_inner(),
         torn: tally.torn.into_inner(),
         runs: next.into_inner(),

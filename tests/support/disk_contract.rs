@@ -107,7 +107,12 @@ fn bytes_come_back(s: &Subject) {
     if let Some(mapped) = view.mapped() {
         assert_eq!(mapped, b"onetwo");
     }
-    view.forget_cached();
+    let uncached = s.other.open_uncached(&tag("a")).unwrap();
+    assert!(uncached.mapped().is_none() && uncached.len() == 6);
+    let mut all = [0; 6];
+    uncached.read_at(0, &mut all).unwrap();
+    assert_eq!(&all, b"onetwo");
+    assert!(uncached.read_at(4, &mut [0; 3]).is_err());
     let mut part = [0; 3];
     view.read_at(2, &mut part).unwrap();
     assert_eq!(&part, b"etw");

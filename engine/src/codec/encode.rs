@@ -50,6 +50,25 @@ pub fn encode_alone(
     encode_estimated(raw, None, form, &estimate, level, workspace, out)
 }
 
+/// Appends a record that holds `raw` as it is, which costs least to restore.
+///
+/// # Errors
+/// Never, so far.
+pub fn encode_raw(raw: &[u8], lane: Lane, out: &mut Vec<u8>) -> Result<Encoding> {
+    whole(raw.len(), lane_of(raw, lane), Coder::Raw, raw, out)
+}
+
+/// Bytes that are no whole number of lanes are lanes of one byte.
+fn lane_of(raw: &[u8], lane: Lane) -> Lane {
+    match raw.len().is_multiple_of(lane.width) {
+        true => lane,
+        false => Lane {
+            width: 1,
+            float: false,
+        },
+    }
+}
+
 /// Appends a record of `raw` by `method`, against `base` if the method needs one. The levels
 /// above `Fast` try the other methods as well and keep the shortest.
 ///
@@ -92,11 +111,7 @@ pub fn encode_estimated(
     let (method, fit) = (estimate.method, estimate.fit.as_ref());
     let lane = form.lane;
     if raw.is_empty() || !raw.len().is_multiple_of(lane.width) {
-        let bytes = Lane {
-            width: 1,
-            float: false,
-        };
-        return whole(raw.len(), bytes, Coder::Raw, raw, out);
+        return encode_raw(raw, lane, out);
     }
     if let Some(pattern) = constant_pattern(raw, lane.width) {
         return whole(raw.len(), lane, Coder::Constant, pattern, out);

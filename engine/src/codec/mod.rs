@@ -20,7 +20,7 @@ mod word;
 
 pub use choose::Method;
 pub use decode::{borrow_raw, decode};
-pub use encode::{Encoding, encode, encode_alone, encode_estimated, max_encoded_len};
+pub use encode::{Encoding, encode, encode_alone, encode_estimated, encode_raw, max_encoded_len};
 pub use estimate::{Estimate, estimate, estimate_alone};
 pub use grid::Rows;
 

@@ -84,7 +84,7 @@ fn joined(mut spans: Vec<(PackId, Range<u64>)>) -> Vec<(PackId, Range<u64>)> {
 /// Tells the storage. A pack that cannot be opened is reported by whoever reads it.
 pub(super) fn announce<J>(store: &Store, window: &Window<J>) {
     for (pack, span) in &window.spans {
-        if let Ok(pack) = store.0.catalog.open_pack(&*store.0.disk, pack) {
+        if let Ok(pack) = store.0.reading.open_pack(&*store.0.disk, pack) {
             pack.will_need(span.clone());
         }
     }

@@ -25,6 +25,7 @@ use crate::restore::ahead::OnStep;
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
+use crate::store::catalog::Catalog;
 use crate::store::history::{self, Place};
 use crate::store::packs;
 use crate::store::path;
@@ -52,15 +53,16 @@ impl Store {
         })
     }
 
-    /// The recipe of a chunk whose pack was loaded.
+    /// The recipe of a chunk whose pack was loaded, to restore it.
     pub(crate) fn recipe(&self, chunk: &ChunkId) -> Result<Recipe> {
-        Recipe::find(&self.0.catalog, chunk)
+        Recipe::find(&self.0.reading, chunk)
     }
 
     /// Looks something up in the packs that were hinted at. Hints may be stale or missing: before
     /// one of the chunks is given up, every pack is looked at.
     pub(crate) fn with_every_pack<'c, T>(
         &self,
+        catalog: &Catalog,
         hints: &[PackHint],
         chunks: impl Iterator<Item = &'c ChunkId>,
         look_up: impl Fn() -> Result<T>,
@@ -69,10 +71,10 @@ impl Store {
             Err(first) if packs::may_be_elsewhere(&first) => {
                 let disk = &*self.0.disk;
                 self.forget_packs();
-                self.0.catalog.load_hinted(disk, hints)?;
-                self.0.catalog.load_all(disk)?;
+                catalog.load_hinted(disk, hints)?;
+                catalog.load_all(disk)?;
                 for chunk in chunks {
-                    self.0.catalog.settle(disk, chunk)?;
+                    catalog.settle(disk, chunk)?;
                 }
                 // What was missing at first says more than what settling left.
                 look_up().map_err(|second| match packs::may_be_elsewhere(&second) {
@@ -139,11 +141,11 @@ impl Checkpoint {
     fn plan_wanted(&self, wanted: &[Wanted<'_>]) -> Result<Plan> {
         let store = &self.store.0;
         store
-            .catalog
+            .reading
             .load_hinted(&*store.disk, &self.manifest.packs)?;
         let chunks = wanted.iter().flat_map(|w| w.chunks);
         self.store
-            .with_every_pack(&self.manifest.packs, chunks, || {
+            .with_every_pack(&store.reading, &self.manifest.packs, chunks, || {
                 Plan::new(wanted, |chunk| self.store.recipe(chunk))
             })
     }
@@ -317,17 +319,18 @@ impl Checkpoint {
     ) -> Result<Option<R>> {
         let store = &self.store.0;
         store
-            .catalog
+            .reading
             .load_hinted(&*store.disk, &self.manifest.packs)?;
-        let recipe =
-            self.store
-                .with_every_pack(&self.manifest.packs, std::iter::once(chunk), || {
-                    self.store.recipe(chunk)
-                })?;
+        let recipe = self.store.with_every_pack(
+            &store.reading,
+            &self.manifest.packs,
+            std::iter::once(chunk),
+            || self.store.recipe(chunk),
+        )?;
         let [step] = recipe.steps.as_slice() else {
             return Ok(None);
         };
-        let pack = store.catalog.open_pack(&*store.disk, &step.pack)?;
+        let pack = store.reading.open_pack(&*store.disk, &step.pack)?;
         if pack.mapped().is_none() {
             return Ok(None);
         }

@@ -45,7 +45,7 @@ impl Checkpoint {
         let store = &self.store.0;
         let mut current: Cow<'_, Recipe> = Cow::Borrowed(recipe);
         for _ in 0..RETRIES {
-            match decoder.decode(&*store.disk, &store.catalog, &current, check, out) {
+            match decoder.decode(&*store.disk, &store.reading, &current, check, out) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     return self.decode_otherwise(decoder, &current, out, error);
@@ -55,7 +55,7 @@ impl Checkpoint {
             decoder.forget_pack();
             current = Cow::Owned(self.recipe_anew(&current)?);
         }
-        decoder.decode(&*store.disk, &store.catalog, &current, check, out)
+        decoder.decode(&*store.disk, &store.reading, &current, check, out)
     }
 
     /// Decodes a chunk whose records are damaged from others, in packs that are whole.
@@ -96,11 +96,13 @@ impl Checkpoint {
             _ => error,
         })?;
         self.store.forget_packs();
-        store.catalog.load_hinted(&*store.disk, &manifest.packs)?;
-        self.store
-            .with_every_pack(&manifest.packs, std::iter::once(chunk), || {
-                self.store.recipe(chunk)
-            })
+        store.reading.load_hinted(&*store.disk, &manifest.packs)?;
+        self.store.with_every_pack(
+            &store.reading,
+            &manifest.packs,
+            std::iter::once(chunk),
+            || self.store.recipe(chunk),
+        )
     }
 }
 

@@ -120,12 +120,16 @@ impl Store {
                 ));
             }
         }
-        let is_damaged = |place: &Place| listing.damaged.iter().any(|d| d.place == *place);
+        let is_damaged = |place: &Place| {
+            let mut unreadable = listing.damaged.iter().chain(&listing.lost);
+            unreadable.any(|d| d.place == *place)
+        };
         let mut plan = ForgetPlan {
             judged: self.judge_all(forget, &listing.checkpoints, &named)?,
             damaged: listing
                 .damaged
                 .iter()
+                .chain(&listing.lost)
                 .map(|d| &d.place)
                 .filter(|place| forget.damaged || named.contains(*place))
                 .cloned()

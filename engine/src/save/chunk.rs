@@ -11,7 +11,8 @@ use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
 use crate::hash;
 use crate::id::ChunkId;
-use crate::restore::decode::{Decoder, check_chunk};
+use crate::restore::decode::Decoder;
+use crate::restore::recipe::Recipe;
 use crate::save::Full;
 use crate::save::probe::Probe;
 use crate::store::Store;
@@ -64,7 +65,7 @@ impl ChunkSaver<'_> {
             .filter(|parent| self.equals_held(parent, task.raw));
         let id = unchanged.unwrap_or_else(|| hash::chunk_id(task.raw));
         let lanes = (task.raw.len() / task.form.lane.width) as u64;
-        if self.is_stored(&id)? || !self.claim(&id) {
+        if self.is_stored(&id, decoder)? || !self.claim(&id) {
             let changed_lanes = if task.parent == Some(id) { 0 } else { lanes };
             return Ok(SavedChunk {
                 id,
@@ -105,14 +106,38 @@ impl ChunkSaver<'_> {
         held.is_some_and(|held| held.as_slice() == raw)
     }
 
-    /// Whether the store has a record that this save may refer to.
-    fn is_stored(&self, id: &ChunkId) -> Result<bool> {
-        let catalog = &self.store.0.catalog;
-        if self.full == Full::SelfContained || !catalog.settle(&*self.store.0.disk, id)? {
+    /// Whether the store has a record that this save may refer to. To verify is to try it: one
+    /// that does not decode is passed over, and the chunk stored anew if there is no other.
+    fn is_stored(&self, id: &ChunkId, decoder: &mut Decoder) -> Result<bool> {
+        let (disk, catalog) = (&*self.store.0.disk, &self.store.0.catalog);
+        if self.full == Full::SelfContained {
             return Ok(false);
         }
-        let is_full = || catalog.find(id).is_some_and(|l| l.entry.depth == 0);
-        Ok(self.full == Full::Auto || is_full())
+        while catalog.settle(disk, id)? {
+            let is_full = || catalog.find(id).is_some_and(|l| l.entry.depth == 0);
+            if self.full != Full::Auto && !is_full() {
+                return Ok(false);
+            }
+            if !self.verify || self.decodes(id, decoder)? {
+                return Ok(true);
+            }
+            catalog.drop_record(id);
+        }
+        Ok(false)
+    }
+
+    /// Whether the chunk's record makes its bytes.
+    fn decodes(&self, id: &ChunkId, decoder: &mut Decoder) -> Result<bool> {
+        let (disk, catalog) = (&*self.store.0.disk, &self.store.0.catalog);
+        let recipe = Recipe::find(catalog, id)?;
+        let mut raw = vec![0; recipe.raw_len()];
+        match decoder.decode(disk, catalog, &recipe, true, &mut raw) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "a damaged record is stored anew");
+                Ok(false)
+            }
+            done => done.map(|()| true),
+        }
     }
 
     fn claim(&self, id: &ChunkId) -> bool {
@@ -194,7 +219,7 @@ impl ChunkSaver<'_> {
         if let Some(raw) = held {
             return Ok(raw);
         }
-        let recipe = self.store.recipe(&base.chunk)?;
+        let recipe = Recipe::find(&self.store.0.catalog, &base.chunk)?;
         let mut raw = vec![0; recipe.raw_len()];
         decoder.decode(
             &*self.store.0.disk,
@@ -230,7 +255,10 @@ impl ChunkSaver<'_> {
             if !encoding.uses_base {
                 return Ok((record, self.entry(task, id, None, cost), encoding.layout));
             }
-            if base.candidate.fits(self.bounds, cost, task.raw.len()) {
+            // An estimate leaves out the head.
+            let payload = record.len().saturating_sub(codec::max_encoded_len(0));
+            let is_smaller = payload <= alone.stored_len;
+            if is_smaller && base.candidate.fits(self.bounds, cost, task.raw.len()) {
                 return Ok((
                     record,
                     self.entry(task, id, Some(base), cost),
@@ -248,6 +276,13 @@ impl ChunkSaver<'_> {
             workspace,
             &mut record,
         )?;
+        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+        if self.bounds.allow(0, cost, task.raw.len()) {
+            return Ok((record, self.entry(task, id, None, cost), encoding.layout));
+        }
+        // Nothing costs less to restore than the bytes themselves.
+        record.clear();
+        let encoding = codec::encode_raw(task.raw, task.form.lane, &mut record)?;
         let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
         Ok((record, self.entry(task, id, None, cost), encoding.layout))
     }
@@ -331,12 +366,4 @@ impl ChunkSaver<'_> {
 /// What merging alone costs: less than any record against a base.
 fn merge_cost(raw_len: usize) -> u64 {
     raw_len as u64 * chain::weight::MERGE / 256
-}
-
-/// Holds a record's bytes, as read back from disk, against the chunk it is of.
-pub(crate) fn read_back(store: &Store, id: &ChunkId, decoder: &mut Decoder) -> Result<()> {
-    let recipe = store.recipe(id)?;
-    let mut raw = vec![0; recipe.raw_len()];
-    decoder.decode(&*store.0.disk, &store.0.catalog, &recipe, false, &mut raw)?;
-    check_chunk(id, &raw)
 }

@@ -49,6 +49,7 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
             new_chunks: written.new_chunks,
             full,
             tags: &draft.options.tags,
+            new_run: false,
             time_ms: None,
             observer,
         },
@@ -80,6 +81,7 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
             new_chunks: 0,
             full: Full::Auto,
             tags: &[],
+            new_run: true,
             // The state is as old as it was: `latest` stays with the run that was saved to last.
             time_ms: Some(from.placement.time_ms),
             observer: &Unobserved,

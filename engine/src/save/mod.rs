@@ -4,10 +4,12 @@ mod chunk;
 mod closure;
 mod commit;
 mod draft;
+mod durable;
 mod items;
 mod pipeline;
 mod probe;
 mod publish;
+mod survivors;
 mod taken;
 
 pub use draft::{ByteSource, Draft};
@@ -19,6 +21,7 @@ use crate::format::placement::Durability;
 use crate::format::store_file::Level;
 use crate::id::CheckpointId;
 use crate::restore::Checkpoint;
+use crate::revision::is_passed_over;
 use crate::store::Store;
 
 /// Whether a save makes a full checkpoint.
@@ -128,12 +131,23 @@ impl Store {
         }
         let parent = match &options.parent {
             Some(revision) => Some(self.checkpoint(revision)?),
-            None => match self.newest(&options.run)? {
-                Some(newest) => Some(self.checkpoint_at(&newest.place())?),
-                None => None,
-            },
+            None => self.newest_whole(&options.run)?,
         };
         Ok(Draft::new(self.clone(), options, parent.map(Arc::new)))
+    }
+
+    /// The run's newest checkpoint, if it has one. What this process remembers of it may be out of
+    /// date: it may be damaged by now, or forgotten.
+    fn newest_whole(&self, run: &str) -> Result<Option<Checkpoint>> {
+        while let Some(newest) = self.newest(run)? {
+            match self.checkpoint_at(&newest.place()) {
+                Err(error) if is_passed_over(error.kind()) => {
+                    self.0.history.forget(&newest.place());
+                }
+                opened => return opened.map(Some),
+            }
+        }
+        Ok(None)
     }
 
     /// Starts a new run at a checkpoint: its first checkpoint holds what `revision` holds.
@@ -144,15 +158,15 @@ impl Store {
         self.require_run_name(run)?;
         let source = self.checkpoint(revision)?;
         if self.newest(run)?.is_some() {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "run-exists",
-                format!("there is a run {run:?} already"),
-            )
-            .hint("choose another name"));
+            return Err(run_exists(run));
         }
         commit::fork(self, &source, run)
     }
+}
+
+pub(crate) fn run_exists(run: &str) -> Error {
+    let why = format!("there is a run {run:?} already");
+    Error::new(ErrorKind::Conflict, "run-exists", why).hint("choose another name")
 }
 
 /// The parent that a save codes against.

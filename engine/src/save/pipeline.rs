@@ -134,6 +134,17 @@ pub(crate) fn run(
     })
 }
 
+/// A worker that panics sends nothing any more: without this, the others would wait for it.
+struct StopOnPanic<'w>(&'w Window);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
 type Numbered = (usize, Result<SavedChunk>);
 
 fn work(
@@ -144,6 +155,7 @@ fn work(
     window: &Window,
     sender: &mpsc::Sender<Numbered>,
 ) {
+    let _watched = StopOnPanic(window);
     let (mut held, mut buffer) = (saver.store.decoder(), Vec::new());
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);

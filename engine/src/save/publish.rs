@@ -1,22 +1,21 @@
 //! The last hop of a save, in the order of format-spec.md section 15.3: packs, then the
 //! manifest, each durable before the next step relies on it.
 
-use std::collections::HashSet;
-
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
-use crate::format::placement::{Durability, PackHint, Placement};
+use crate::format::placement::{Durability, Placement};
 use crate::progress::Observer;
-use crate::save::chunk;
 use crate::save::closure::Closure;
+use crate::save::durable;
+use crate::save::survivors;
 use crate::save::taken;
-use crate::save::{Full, SaveReport};
+use crate::save::{Full, SaveReport, run_exists};
 use crate::store::Store;
 use crate::store::cache;
-use crate::store::disk::{Disk, Published};
+use crate::store::disk::Published;
 use crate::store::history::{self, Place};
-use crate::store::pack_file::{PackFile, SealedPack};
+use crate::store::pack_file::SealedPack;
 use crate::store::path;
 use crate::store::tags;
 use crate::store::txn::Transaction;
@@ -32,6 +31,8 @@ pub(super) struct Publication<'p> {
     pub(super) new_chunks: u64,
     pub(super) full: Full,
     pub(super) tags: &'p [String],
+    /// Whether the run must not be there yet.
+    pub(super) new_run: bool,
     /// When it was saved, if not now.
     pub(super) time_ms: Option<u64>,
     pub(super) observer: &'p dyn Observer,
@@ -53,21 +54,25 @@ pub(super) fn publish(
     save: Publication<'_>,
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
-    let closure = store.with_every_pack(&[], manifest.needed_chunks(), || {
+    let closure = store.with_every_pack(&store.0.catalog, &[], manifest.needed_chunks(), || {
         Closure::of(store, &manifest, save.own_only())
     })?;
     manifest.packs.clone_from(&closure.packs);
-    require_packs(store, &closure.packs)?;
+    durable::require_packs(store, &closure.packs)?;
     if save.durability != Durability::Relaxed {
-        sync_packs(store, save.packs, &closure.packs)?;
+        durable::sync_packs(store, save.packs, &closure.packs)?;
     }
     if save.durability == Durability::Verified {
-        verify_packs(store, save.packs)?;
+        durable::verify(store, &manifest, save.observer)?;
     }
     let run_folder = path::run_folder(save.run)?;
     let _ordered = store.lock_run(save.run, save.observer)?;
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
+    survivors::promote(store, txn, &places)?;
+    if save.new_run && !places.is_empty() {
+        return Err(run_exists(save.run));
+    }
     if let Some(existing) = taken::at_step(store, &places, manifest.body.step)? {
         taken::require_same(&existing, &manifest.body)?;
         let thinned = existing.dropped != manifest.dropped;
@@ -75,7 +80,7 @@ pub(super) fn publish(
             Durability::Relaxed if !thinned => existing,
             Durability::Relaxed => {
                 // What takes the place of a durable manifest must be durable.
-                sync_packs(store, save.packs, &closure.packs)?;
+                durable::sync_packs(store, save.packs, &closure.packs)?;
                 make_durable(store, txn, existing, Durability::Durable, &closure)?
             }
             durability => make_durable(store, txn, existing, durability, &closure)?,
@@ -114,15 +119,19 @@ pub(super) fn publish(
 }
 
 fn next_seq(places: &[Place]) -> Result<u64> {
-    let last = places.last().map_or(0, |p| p.seq);
-    last.checked_add(1).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Limit,
-            "run-full",
-            "the run has used its last number",
-        )
-        .hint("fork a new run")
-    })
+    // A file that only has the name of the last possible one must not end the run.
+    let used = places.iter().map(|p| p.seq).filter(|seq| *seq < u64::MAX);
+    let last = used.max().unwrap_or_default();
+    last.checked_add(1)
+        .filter(|next| *next < u64::MAX)
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::Limit,
+                "run-full",
+                "the run has used its last number",
+            )
+            .hint("fork a new run")
+        })
 }
 
 fn write_manifest(
@@ -185,15 +194,6 @@ fn make_durable(
     Ok(existing)
 }
 
-/// Makes the bytes of a file durable that was named without that. Whoever opens it next reads
-/// what the device has: of a sync that failed, only the first caller is told, and the kernel
-/// goes on showing the bytes that it could not write.
-fn sync_named(disk: &dyn Disk, path: &path::StorePath) -> Result<()> {
-    let synced = disk.sync(path);
-    disk.open(path)?.forget_cached();
-    synced
-}
-
 /// A tag that was asked for and not set is an error, though the checkpoint is committed.
 fn set_tags(store: &Store, txn: &Transaction, manifest: &Manifest, tags: &[String]) -> Result<()> {
     tags.iter()
@@ -221,67 +221,6 @@ fn after_commit(
     Ok(())
 }
 
-/// Holds that every pack found by dedup is still there: a collector may have run meanwhile.
-fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
-    for hint in packs {
-        let opened = PackFile::open_for_records(&*store.0.disk, &hint.pack);
-        if let Err(error) = opened.and_then(|pack| pack.require_len(hint.len)) {
-            // What this process knows of the store is out of date.
-            store.forget_packs();
-            return Err(error.hint("the store changed during the save; save again"));
-        }
-    }
-    Ok(())
-}
-
-/// Makes packs and their names durable. What a durable checkpoint needs is so already; packs of
-/// others, found by dedup, may not be.
-fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint]) -> Result<()> {
-    let disk = &*store.0.disk;
-    let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
-    let mut folders = HashSet::new();
-    for hint in needed {
-        let (path, is_own) = (path::pack(&hint.pack), own.contains(&hint.pack));
-        if store.0.catalog.is_settled(&hint.pack) && !is_own {
-            continue;
-        }
-        if !is_own {
-            let proved =
-                sync_named(disk, &path).and_then(|()| PackFile::open(disk, &hint.pack)?.prove());
-            if let Err(error) = proved {
-                store.forget_packs();
-                return Err(error.hint("save again: what another save left could not be kept"));
-            }
-        }
-        folders.insert(path.parent());
-    }
-    let mut folders: Vec<_> = folders.into_iter().collect();
-    folders.sort_unstable();
-    for folder in &folders {
-        disk.sync(folder)?;
-    }
-    // A folder may be new; its own name must last as well.
-    folders
-        .first()
-        .map_or(Ok(()), |folder| disk.sync(&folder.parent()))
-}
-
-/// Reads every new record back from the device and decodes it.
-fn verify_packs(store: &Store, packs: &[SealedPack]) -> Result<()> {
-    let mut held = store.decoder();
-    for sealed in packs {
-        let pack = store
-            .0
-            .catalog
-            .open_pack(&*store.0.disk, &sealed.hint.pack)?;
-        pack.forget_cached();
-        for entry in &sealed.entries {
-            chunk::read_back(store, &entry.chunk, &mut held.decoder)?;
-        }
-    }
-    Ok(())
-}
-
 fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {
     let placement = &manifest.placement;
     SaveReport {
@@ -296,7 +235,7 @@ fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {
         added_bytes: if existed {
             0
         } else {
-            placement.added_bytes + manifest_len
+            placement.added_bytes.saturating_add(manifest_len)
         },
         restore_cost: placement.restore_cost,
         chunks: placement.chunks,

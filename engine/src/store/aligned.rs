@@ -1,4 +1,4 @@
-//! A write buffer whose memory is aligned as direct I/O wants it, in safe code.
+//! A buffer whose memory is aligned as direct I/O wants it, in safe code.
 
 /// Alignment of address, length and offset of a direct write.
 pub(crate) const ALIGN: usize = 4096;
@@ -34,6 +34,18 @@ impl AlignedBuffer {
         }
         self.len += taken.len();
         rest
+    }
+
+    /// Lets `read` put bytes into it, in place of those held; it says how many.
+    pub(crate) fn fill_from<E>(
+        &mut self,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.len = 0;
+        let room = self.start..self.start + self.capacity;
+        let count = read(self.memory.get_mut(room).unwrap_or_default())?;
+        self.len = count.min(self.capacity);
+        Ok(())
     }
 
     pub(crate) fn is_full(&self) -> bool {

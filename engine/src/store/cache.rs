@@ -9,14 +9,15 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::format::cache_file::{CachedIndex, decode, encode};
 use crate::format::cursor::Reader;
+use crate::format::envelope::{self, ENVELOPE_LEN, FileKind};
 use crate::format::limits;
 use crate::id::PackId;
 use crate::store::disk::{Disk, EntryKind, read_whole};
 use crate::store::pack_file::PackFile;
 use crate::store::path::{self, Folder, StorePath};
 
-/// Longest cache file that is read.
-const CACHE_LEN_MAX: u64 = 8 << 30;
+/// Longest cache file that is read or written: a longer one saves no time.
+const CACHE_LEN_MAX: u64 = 256 << 20;
 /// Fewer uncached items than this are never worth a new cache.
 const UNCACHED_MIN: usize = 64;
 /// A new cache is made when one item in this many is uncached.
@@ -45,7 +46,13 @@ fn files(disk: &dyn Disk, kind: &'static str) -> Vec<StorePath> {
 
 /// The bytes of every whole cache file of a kind; damaged ones are passed over.
 pub(crate) fn load(disk: &dyn Disk, kind: &'static str) -> Vec<Vec<u8>> {
-    let read = |path: &StorePath| read_whole(disk, path, CACHE_LEN_MAX).ok();
+    let read = |path: &StorePath| {
+        // Whatever else lies here is not worth its memory.
+        let mut head = [0; ENVELOPE_LEN];
+        disk.open(path).ok()?.read_at(0, &mut head).ok()?;
+        envelope::decode(&mut Reader::new(&head, 0), FileKind::Cache).ok()?;
+        read_whole(disk, path, CACHE_LEN_MAX).ok()
+    };
     files(disk, kind)
         .iter()
         .filter_map(read)
@@ -62,6 +69,9 @@ pub(crate) fn replace(
 ) -> Result<()> {
     let old = files(disk, kind);
     let bytes = encode(items);
+    if bytes.len() as u64 > CACHE_LEN_MAX {
+        return Ok(());
+    }
     let mut hash = [0; 16];
     hash.copy_from_slice(blake3::hash(&bytes).as_bytes().split_at(16).0);
     let path = path::cache(kind, u128::from_le_bytes(hash));

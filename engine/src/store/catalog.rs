@@ -54,9 +54,26 @@ pub(crate) struct Catalog {
     /// Held while a pack is proved, so that no thread takes its chunks for missing meanwhile.
     proving: Mutex<()>,
     open: Mutex<HashMap<PackId, Arc<PackFile>>>,
+    /// Whether packs are read from the device, whatever is kept in memory.
+    of_device: bool,
 }
 
 impl Catalog {
+    /// One whose packs are read from the device, whatever is kept in memory.
+    pub(crate) fn of_device() -> Self {
+        Self {
+            of_device: true,
+            ..Self::default()
+        }
+    }
+
+    fn open_file(&self, disk: &dyn Disk, id: &PackId) -> Result<PackFile> {
+        match self.of_device {
+            true => PackFile::open_uncached(disk, id),
+            false => PackFile::open(disk, id),
+        }
+    }
+
     /// The record of a chunk, if its pack was loaded.
     pub(crate) fn find(&self, chunk: &ChunkId) -> Option<Located> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +226,7 @@ impl Catalog {
     }
 
     /// Forgets the least deep record of a chunk; the next takes its place.
-    fn drop_record(&self, chunk: &ChunkId) {
+    pub(crate) fn drop_record(&self, chunk: &ChunkId) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let others = tables.others.remove(chunk).unwrap_or_default();
         let next = others.iter().map(rank).min();
@@ -264,7 +281,7 @@ impl Catalog {
             if self.pack_len(&hint.pack).is_some() {
                 continue;
             }
-            match PackFile::open(disk, &hint.pack) {
+            match self.open_file(disk, &hint.pack) {
                 Ok(pack) => {
                     let pack = Arc::new(pack);
                     self.add(hint.pack, pack.len(), pack.index().iter().cloned());
@@ -368,7 +385,10 @@ impl Catalog {
         {
             return Ok(Arc::clone(pack));
         }
-        let pack = Arc::new(PackFile::open_for_records(disk, id)?);
+        let pack = Arc::new(match self.of_device {
+            true => PackFile::open_uncached(disk, id)?,
+            false => PackFile::open_for_records(disk, id)?,
+        });
         self.hold_open(Arc::clone(&pack));
         Ok(pack)
     }
@@ -387,8 +407,9 @@ fn rank(located: &Located) -> (u8, PackId, u64) {
     (located.entry.depth, located.pack, located.entry.offset)
 }
 
+/// By what the device has: after a sync that failed, the kernel goes on showing more than that.
 fn prove(disk: &dyn Disk, pack: &Unproven) -> Result<()> {
-    let file = PackFile::open(disk, &pack.pack)?;
+    let file = PackFile::open_uncached(disk, &pack.pack)?;
     file.require_len(pack.len)?;
     file.prove()
 }

@@ -71,6 +71,12 @@ pub trait Disk: Debug + Send + Sync {
     /// `NotFound` if there is none; `Corrupt` if the name is no regular file.
     fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>>;
 
+    /// As [`Disk::open`], to read what the device has, whatever is kept in memory. Slow.
+    ///
+    /// # Errors
+    /// As [`Disk::open`].
+    fn open_uncached(&self, path: &StorePath) -> Result<Arc<dyn FileView>>;
+
     /// Starts a file that has no name yet; `txn` names the writer.
     ///
     /// # Errors
@@ -133,10 +139,6 @@ pub trait FileView: Debug + Send + Sync {
 
     /// Says that these bytes are about to be read: the storage may begin to fetch them.
     fn will_need(&self, _range: Range<u64>) {}
-
-    /// Says that these bytes were just written or will not be read again: later reads should
-    /// come from the device, not from memory.
-    fn forget_cached(&self) {}
 }
 
 /// A file that nobody else sees yet.
@@ -191,7 +193,16 @@ pub fn read_whole(disk: &dyn Disk, path: &StorePath, max: u64) -> Result<Vec<u8>
             .file(path)
             .differs(format!("at most {max} bytes"), view.len())
         })?;
-    let mut bytes = vec![0; len];
+    let mut bytes = Vec::new();
+    if bytes.try_reserve_exact(len).is_err() {
+        return Err(crate::Error::new(
+            crate::ErrorKind::Limit,
+            "memory",
+            "a file does not fit into memory",
+        )
+        .file(path));
+    }
+    bytes.resize(len, 0);
     view.read_at(0, &mut bytes).map_err(|e| e.file(path))?;
     Ok(bytes)
 }

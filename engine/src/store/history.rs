@@ -136,6 +136,8 @@ pub struct Listing {
     pub checkpoints: Vec<Arc<Summary>>,
     /// Manifests that cannot be read.
     pub damaged: Vec<Damaged>,
+    /// Relaxed saves that a power cut took: their manifests are left.
+    pub lost: Vec<Damaged>,
 }
 
 /// The runs of a store, sorted.
@@ -185,16 +187,25 @@ pub(crate) fn read_manifest(disk: &dyn Disk, place: &Place) -> Result<Manifest> 
 fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
     let (manifest, len) = read_unproven(disk, place)?;
     if !counts_unproven(disk, &manifest.placement) {
-        prove(disk, &manifest).map_err(|e| {
-            let path = path::manifest(&place.run, place.seq, &place.id);
-            let error = match path {
-                Ok(path) => e.file(path),
-                Err(_) => e,
+        prove(disk, &manifest).map_err(|error| {
+            let error = match path::manifest(&place.run, place.seq, &place.id) {
+                Ok(path) => error.file(path),
+                Err(_) => error,
             };
-            error.hint("a relaxed save of an earlier boot did not reach the disk whole")
+            error.hint(
+                "a relaxed save of an earlier boot did not reach the disk whole; \
+                 `milepost forget --damaged` clears it away",
+            )
         })?;
     }
     Ok((manifest, len))
+}
+
+/// Whether what cannot be read is a relaxed save that a power cut took: its manifest is whole,
+/// and what it needs is not. Nothing that was to last is lost.
+pub(crate) fn is_lost(disk: &dyn Disk, place: &Place) -> bool {
+    let manifest = read_unproven(disk, place);
+    manifest.is_ok_and(|(manifest, _)| !counts_unproven(disk, &manifest.placement))
 }
 
 /// Reads a manifest; `None` if it is whole and of a relaxed save that does not count.
@@ -346,13 +357,16 @@ impl History {
                 Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
                     return Err(error);
                 }
+                Err(error) if is_lost(disk, &place) => {
+                    listing.lost.push(Damaged { place, error });
+                }
                 Err(error) => listing.damaged.push(Damaged { place, error }),
             }
         }
         Ok(listing)
     }
 
-    fn load_cache(&self, disk: &dyn Disk) {
+    pub(crate) fn load_cache(&self, disk: &dyn Disk) {
         let mut loaded = self
             .cache_loaded
             .lock()

@@ -83,7 +83,10 @@ pub(crate) struct Inner {
     pub(crate) settings: StoreSettings,
     writable: bool,
     pub(crate) options: StoreOptions,
+    /// The records that a save may refer to.
     pub(crate) catalog: Catalog,
+    /// The records that restores take: those that each checkpoint names, trusted or not.
+    pub(crate) reading: Catalog,
     pub(crate) history: History,
     pub(crate) bases: Mutex<BaseCache>,
     decoders: Mutex<Vec<Decoder>>,
@@ -186,6 +189,7 @@ impl Store {
     /// Forgets what is known of packs: files have changed beneath it.
     pub(crate) fn forget_packs(&self) {
         self.0.catalog.forget();
+        self.0.reading.forget();
         *self.0.whole.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // Each holds a pack open.
         self.0

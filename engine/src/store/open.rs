@@ -105,6 +105,7 @@ impl Store {
             bases: Mutex::new(BaseCache::new(options.cache_bytes)),
             options,
             catalog: Catalog::default(),
+            reading: Catalog::default(),
             history: History::default(),
             decoders: Mutex::default(),
             whole: Mutex::default(),

@@ -107,14 +107,18 @@ pub(crate) struct UnnamedPack {
 
 impl UnnamedPack {
     /// Gives it its name.
-    pub(crate) fn publish(self, disk: &dyn Disk) -> Result<SealedPack> {
+    pub(crate) fn publish(mut self, disk: &dyn Disk) -> Result<SealedPack> {
         let PackHint { pack: id, len } = self.hint;
         let path = path::pack(&id);
         disk.make_folder(&path.parent())?;
         let published = if is_damaged(disk, &id, len)? {
-            // A power cut took what a relaxed save had not synced. The name is the hash of the
-            // index, so the new file is what the old one was to be.
+            // A power cut took what a relaxed save had not synced, or the medium failed. The
+            // name is the hash of the index, so the new file is what the old one was to be. What
+            // is left of that one may be needed by durable checkpoints: what takes its place is
+            // made durable, whatever this save asks for.
+            self.file.sync()?;
             self.file.replace(&path)?;
+            disk.sync(&path.parent())?;
             Published::New
         } else {
             self.file.publish(&path)?
@@ -140,6 +144,18 @@ impl PackFile {
     pub(crate) fn open(disk: &dyn Disk, id: &PackId) -> Result<Self> {
         let path = path::pack(id);
         let view = disk.open(&path)?;
+        let index = read_index(&*view, id).map_err(|e| e.file(&path))?;
+        Ok(Self {
+            id: *id,
+            view,
+            index,
+        })
+    }
+
+    /// As [`PackFile::open`], to read what the device has.
+    pub(crate) fn open_uncached(disk: &dyn Disk, id: &PackId) -> Result<Self> {
+        let path = path::pack(id);
+        let view = disk.open_uncached(&path)?;
         let index = read_index(&*view, id).map_err(|e| e.file(&path))?;
         Ok(Self {
             id: *id,
@@ -187,11 +203,6 @@ impl PackFile {
                 .file(path::pack(&self.id))
                 .differs(len, self.len()),
         )
-    }
-
-    /// Makes later reads come from the device.
-    pub(crate) fn forget_cached(&self) {
-        self.view.forget_cached();
     }
 
     /// Says that these bytes are about to be read.
@@ -250,7 +261,7 @@ impl PackFile {
 
 /// Whether something has this pack's name and is not the whole pack.
 fn is_damaged(disk: &dyn Disk, id: &PackId, len: u64) -> Result<bool> {
-    let held = PackFile::open(disk, id).and_then(|pack| {
+    let held = PackFile::open_uncached(disk, id).and_then(|pack| {
         pack.require_len(len)?;
         pack.prove()
     });

@@ -244,6 +244,21 @@ pub fn parse_cache(kind: &'static str, file_name: &str) -> Option<StorePath> {
     hex.then(|| StorePath(format!("cache/{file_name}")))
 }
 
+/// The path of a file in one of the small folders, if its name is one that the store gives.
+#[must_use]
+pub fn known_file(folder: Folder, file_name: &str) -> Option<StorePath> {
+    match folder {
+        Folder::Tags => tag(file_name).ok(),
+        Folder::Txn => parse_txn(file_name).map(|file| match file {
+            TxnFile::Intent(_, path) | TxnFile::Temporary(_, path) => path,
+        }),
+        Folder::Cache => ["indexes", "summaries"]
+            .into_iter()
+            .find_map(|kind| parse_cache(kind, file_name)),
+        Folder::Packs | Folder::Runs | Folder::Trash => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,10 +20,10 @@ pub(crate) fn list(disk: &dyn Disk) -> Result<BTreeMap<String, CheckpointId>> {
                 tags.insert(entry.name, id);
             }
             Ok(None) => {}
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                tracing::warn!(%error, "a tag is left out")
+            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
+                return Err(error);
             }
-            Err(error) => return Err(error),
+            Err(error) => tracing::warn!(%error, "a tag is left out"),
         }
     }
     Ok(tags)

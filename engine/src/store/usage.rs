@@ -1,10 +1,11 @@
 //! What a store takes on disk.
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::store::Store;
-use crate::store::cache;
+use crate::store::disk::EntryKind;
+use crate::store::history;
 use crate::store::packs;
-use crate::store::path::{self, Folder};
+use crate::store::path::{self, Folder, StorePath};
 use crate::store::trash;
 
 impl Store {
@@ -15,30 +16,30 @@ impl Store {
     pub fn disk_usage(&self) -> Result<DiskUsage> {
         let disk = &*self.0.disk;
         let mut usage = DiskUsage::default();
+        // What goes between the listing and the look takes nothing.
+        let len = |path: &StorePath| match disk.open(path) {
+            Ok(file) => Ok(file.len()),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => Ok(0),
+            Err(error) => Err(error),
+        };
         for id in packs::list(disk)? {
             usage.packs += 1;
-            usage.pack_bytes += disk.open(&path::pack(&id))?.len();
+            usage.pack_bytes += len(&path::pack(&id))?;
         }
-        for summary in self.list(None)?.checkpoints {
-            usage.manifest_bytes += summary.manifest_len;
+        for place in history::all_places(disk)? {
+            usage.manifest_bytes += len(&path::manifest(&place.run, place.seq, &place.id)?)?;
         }
-        let tags = self.tags()?;
-        for file in tags
-            .keys()
-            .map(|t| path::tag(t))
-            .chain([Ok(path::format_file())])
-        {
-            usage.other_bytes += disk.open(&file?)?.len();
+        usage.other_bytes += len(&path::format_file())?;
+        for folder in [Folder::Tags, Folder::Txn, Folder::Cache] {
+            let listed = disk.list(&path::folder(folder))?;
+            for entry in listed.iter().filter(|e| e.kind == EntryKind::File) {
+                if let Some(path) = path::known_file(folder, &entry.name) {
+                    usage.other_bytes += len(&path)?;
+                }
+            }
         }
         for (_, len) in trash::list(disk)? {
             usage.trash_bytes += len;
-        }
-        for entry in disk.list(&path::folder(Folder::Cache))? {
-            for kind in [cache::INDEXES, cache::SUMMARIES] {
-                if let Some(path) = path::parse_cache(kind, &entry.name) {
-                    usage.other_bytes += disk.open(&path)?.len();
-                }
-            }
         }
         Ok(usage)
     }
@@ -53,7 +54,7 @@ pub struct DiskUsage {
     pub pack_bytes: u64,
     /// Bytes of manifests.
     pub manifest_bytes: u64,
-    /// Bytes of tags, caches and the FORMAT file.
+    /// Bytes of tags, caches, temporary files and the FORMAT file.
     pub other_bytes: u64,
     /// Bytes of packs that a collection set aside.
     pub trash_bytes: u64,

@@ -105,6 +105,8 @@ pub struct VerifyReport {
     pub decoded_chunks: u64,
     /// Bytes of those chunks.
     pub decoded_bytes: u64,
+    /// Relaxed saves that a power cut took: nothing that was to last.
+    pub lost: u64,
     /// Packs that no checkpoint needs or names; counted only if the whole store is verified.
     pub unneeded_packs: u64,
     /// Bytes of those packs.
@@ -183,6 +185,7 @@ impl Store {
             graph = Graph::new(&catalog, manifests.needed.keys());
         }
         note_missing_packs(&catalog, &graph, &manifests, &mut findings);
+        report.lost = manifests.lost;
         report.packs = packs.len() as u64;
         report.chunks = manifests.needed.len() as u64;
         check_lengths(&catalog, &manifests.needed, &mut findings);
@@ -215,6 +218,8 @@ struct Manifests {
     needed: HashMap<ChunkId, u64>,
     /// The packs that they name.
     hinted: BTreeSet<PackId>,
+    /// Relaxed saves that a power cut took.
+    lost: u64,
 }
 
 impl Manifests {
@@ -231,6 +236,8 @@ impl Manifests {
                 Ok(manifest) => manifests.add(place, &manifest),
                 // Removed since it was listed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // What a relaxed save may come to is no damage.
+                Err(_) if history::is_lost(&*store.0.disk, &place) => manifests.lost += 1,
                 Err(error) => findings
                     .others
                     .push((error, vec![hits::unreadable(&place)])),

@@ -88,11 +88,6 @@ impl Inode {
         Arc::new(self.seen_by_device())
     }
 
-    /// Drops clean pages from memory.
-    pub(super) fn evict(&mut self) {
-        self.cache = self.uncached();
-    }
-
     /// The device's bytes where clean, the cache's where dirty, in the cache's length.
     fn seen_by_device(&self) -> Vec<u8> {
         let mut bytes = self.device.to_vec();

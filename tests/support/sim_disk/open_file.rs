@@ -1,7 +1,7 @@
 //! Open files of a simulated machine: views of named ones, and new ones without a name.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use milepost_engine::store::disk::{FileView, NewFile, Published};
 use milepost_engine::store::path::{self, StorePath};
@@ -9,44 +9,35 @@ use milepost_engine::{Error, Result};
 
 use super::inode::Inode;
 use super::state::{InodeId, Node};
-use super::{Machine, SimDisk, not_found};
+use super::{SimDisk, not_found};
 
 /// A file open for reading.
 #[derive(Debug)]
 pub(super) struct SimView {
-    machine: Arc<Machine>,
     path: StorePath,
-    id: InodeId,
-    cache: Arc<Vec<u8>>,
-    device: Arc<Vec<u8>>,
-    evicted: AtomicBool,
+    bytes: Arc<Vec<u8>>,
     maps: bool,
 }
 
 impl SimView {
-    pub(super) fn new(
-        machine: Arc<Machine>,
-        path: StorePath,
-        id: InodeId,
-        inode: &Inode,
-        maps: bool,
-    ) -> Self {
+    /// What readers see.
+    pub(super) fn new(path: StorePath, inode: &Inode, maps: bool) -> Self {
+        let bytes = Arc::clone(&inode.cache);
+        Self { path, bytes, maps }
+    }
+
+    /// What the device has, once it has what waits to be written.
+    pub(super) fn uncached(path: StorePath, inode: &Inode) -> Self {
+        let bytes = inode.uncached();
         Self {
-            machine,
             path,
-            id,
-            cache: Arc::clone(&inode.cache),
-            device: inode.uncached(),
-            evicted: AtomicBool::new(false),
-            maps,
+            bytes,
+            maps: false,
         }
     }
 
     fn bytes(&self) -> &[u8] {
-        match self.evicted.load(Ordering::Relaxed) {
-            true => &self.device,
-            false => &self.cache,
-        }
+        &self.bytes
     }
 }
 
@@ -65,11 +56,6 @@ impl FileView for SimView {
 
     fn mapped(&self) -> Option<&[u8]> {
         self.maps.then(|| self.bytes())
-    }
-
-    fn forget_cached(&self) {
-        self.machine.inner().state.inode_mut(self.id).evict();
-        self.evicted.store(true, Ordering::Relaxed);
     }
 }
 

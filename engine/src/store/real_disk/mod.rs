@@ -3,23 +3,25 @@
 //! Every name is resolved below the root and without following links, so a link or a FIFO
 //! planted in a store is an error, never a way out of it or a hang.
 
+mod new_file;
+mod view;
+
 use std::fs::File;
-use std::num::NonZeroU64;
-use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use rustix::fs::{self, AtFlags, FallocateFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::store::aligned::{ALIGN, AlignedBuffer};
+use crate::error::{Error, Result};
 use crate::store::disk::{Disk, Entry, EntryKind, FileView, Lock, LockMode, NewFile, Published};
 use crate::store::map::Mapping;
 use crate::store::path::{self, StorePath};
+use new_file::RealNewFile;
+use view::{DirectView, RealView};
 
 /// How bytes of packs are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,11 +34,6 @@ pub enum ReaderMode {
     /// By positioned reads into owned memory.
     Pread,
 }
-
-/// Bytes that are gathered before a write; larger than what a disk needs for full speed.
-const BLOCK_LEN: usize = 4 << 20;
-/// Bytes that are reserved ahead of a growing file.
-const RESERVE_STEP: u64 = 64 << 20;
 
 /// A folder of a mounted file system.
 #[derive(Debug)]
@@ -88,17 +85,23 @@ impl RealDisk {
     /// # Errors
     /// If the file system refuses.
     pub fn create(root: &Path, mode: ReaderMode) -> Result<Self> {
+        let there = root.ancestors().skip(1).find(|above| above.is_dir());
+        let existed = there.and_then(|above| above.canonicalize().ok());
         #[expect(
             clippy::disallowed_methods,
             reason = "the folder that is to become the store's root"
         )]
         std::fs::create_dir_all(root).map_err(|e| Error::io("make the store's folder", e))?;
-        // The root's own name must survive a power cut as well.
-        if let Some(above) = root.canonicalize().ok().as_deref().and_then(Path::parent) {
+        // The root's own name must survive a power cut as well, and those of folders made for it.
+        let whole = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        for above in whole.ancestors().skip(1) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let above = fs::open(above, flags, Mode::empty())
-                .map_err(|e| Error::io("open the folder above", e.into()))?;
-            fs::fsync(&above).map_err(|e| Error::io("sync the folder above", e.into()))?;
+            let folder = fs::open(above, flags, Mode::empty())
+                .map_err(|e| Error::io("open a folder above", e.into()))?;
+            fs::fsync(&folder).map_err(|e| Error::io("sync a folder above", e.into()))?;
+            if existed.as_deref().is_some_and(|there| there == above) {
+                break;
+            }
         }
         Self::open(root, mode)
     }
@@ -121,6 +124,23 @@ impl RealDisk {
             Err(Errno::NOSYS | Errno::PERM) => fs::openat(&*self.root, text, flags, mode),
             done => done,
         }
+    }
+}
+
+impl RealDisk {
+    /// A regular file and its length.
+    fn open_file(&self, path: &StorePath, flags: OFlags) -> Result<(File, u64)> {
+        let fd = self
+            .open_below(path, OFlags::RDONLY | flags)
+            .map_err(|e| failed("open", path, e))?;
+        let stat = fs::fstat(&fd).map_err(|e| failed("open", path, e))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(
+                Error::corrupt("file-type", "what lies here is no regular file").file(path),
+            );
+        }
+        let len = u64::try_from(stat.st_size).unwrap_or_default();
+        Ok((File::from(fd), len))
     }
 }
 
@@ -180,17 +200,7 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
-        let fd = self
-            .open_below(path, OFlags::RDONLY)
-            .map_err(|e| failed("open", path, e))?;
-        let stat = fs::fstat(&fd).map_err(|e| failed("open", path, e))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(
-                Error::corrupt("file-type", "what lies here is no regular file").file(path),
-            );
-        }
-        let file = File::from(fd);
-        let len = u64::try_from(stat.st_size).unwrap_or_default();
+        let (file, len) = self.open_file(path, OFlags::empty())?;
         // Some file systems cannot map; reading works everywhere.
         let mapping = if self.map {
             Mapping::new(&file, len).ok().flatten()
@@ -202,6 +212,21 @@ impl Disk for RealDisk {
             file,
             len,
             mapping,
+        }))
+    }
+
+    fn open_uncached(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
+        if let Ok((file, len)) = self.open_file(path, OFlags::DIRECT) {
+            return Ok(Arc::new(DirectView::new(path.clone(), file, len)));
+        }
+        let (file, len) = self.open_file(path, OFlags::empty())?;
+        // The next best: advice, which the kernel takes unless somebody maps the file.
+        let _ = fs::fadvise(&file, 0, None, fs::Advice::DontNeed);
+        Ok(Arc::new(RealView {
+            path: path.clone(),
+            file,
+            len,
+            mapping: None,
         }))
     }
 
@@ -234,16 +259,12 @@ impl Disk for RealDisk {
             }
             Err(errno) => return Err(failed("create a file in", &folder, errno)),
         };
-        Ok(Box::new(RealNewFile {
-            root: Arc::clone(&self.root),
-            file: File::from(fd),
+        Ok(Box::new(RealNewFile::new(
+            Arc::clone(&self.root),
+            File::from(fd),
             name,
             named,
-            buffer: None,
-            written: 0,
-            reserved: 0,
-            direct: Direct::Untried,
-        }))
+        )))
     }
 
     fn make_folder(&self, folder: &StorePath) -> Result<()> {
@@ -296,9 +317,6 @@ impl Disk for RealDisk {
     }
 }
 
-/// What kernels read ahead at once, unless told otherwise.
-const READ_AHEAD: usize = 128 << 10;
-
 /// No process outlives its boot, and a listing asks thousands of times.
 static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(|| {
     #[expect(
@@ -330,238 +348,3 @@ struct RealLock {
 }
 
 impl Lock for RealLock {}
-
-#[derive(Debug)]
-struct RealView {
-    path: StorePath,
-    file: File,
-    len: u64,
-    mapping: Option<Mapping>,
-}
-
-impl FileView for RealView {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.file
-            .read_exact_at(out, offset)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    Error::corrupt("truncated", "a file ends early")
-                        .file(&self.path)
-                        .offset(offset)
-                        .differs(
-                            format!("{} bytes", out.len()),
-                            format!("a file of {}", self.len),
-                        )
-                }
-                _ => Error::io("read", error).file(&self.path).offset(offset),
-            })
-    }
-
-    fn mapped(&self) -> Option<&[u8]> {
-        self.mapping.as_ref().map(Mapping::bytes)
-    }
-
-    fn will_need(&self, range: Range<u64>) {
-        // The kernel takes no more at once than its read-ahead window.
-        for start in range.clone().step_by(READ_AHEAD) {
-            let len = NonZeroU64::new((range.end - start).min(READ_AHEAD as u64));
-            let _ = fs::fadvise(&self.file, start, len, fs::Advice::WillNeed);
-        }
-    }
-
-    fn forget_cached(&self) {
-        // Advice only: where the kernel does not take it, the bytes are read from memory.
-        let _ = fs::fadvise(&self.file, 0, None, fs::Advice::DontNeed);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direct {
-    Untried,
-    On,
-    Refused,
-}
-
-#[derive(Debug)]
-struct RealNewFile {
-    root: Arc<OwnedFd>,
-    file: File,
-    name: StorePath,
-    named: bool,
-    buffer: Option<AlignedBuffer>,
-    written: u64,
-    reserved: u64,
-    direct: Direct,
-}
-
-impl RealNewFile {
-    fn set_direct(&mut self, on: bool) -> std::result::Result<(), Errno> {
-        let mut flags = fs::fcntl_getfl(&self.file)?;
-        flags.set(OFlags::DIRECT, on);
-        fs::fcntl_setfl(&self.file, flags)?;
-        self.direct = if on { Direct::On } else { Direct::Refused };
-        Ok(())
-    }
-
-    /// Writes the held block; full blocks go past the page cache where the file system can.
-    fn flush(&mut self) -> Result<()> {
-        let Some(buffer) = self.buffer.take() else {
-            return Ok(());
-        };
-        let aligned = buffer.held().len() % ALIGN == 0;
-        if aligned && self.direct == Direct::Untried && self.set_direct(true).is_err() {
-            self.direct = Direct::Refused;
-        }
-        if !aligned && self.direct == Direct::On {
-            self.set_direct(false)
-                .map_err(|e| failed("write", &self.name, e))?;
-        }
-        let mut done = self.write_out(buffer.held());
-        if done == Err(Errno::INVAL) && self.direct == Direct::On {
-            self.set_direct(false)
-                .map_err(|e| failed("write", &self.name, e))?;
-            done = self.write_out(buffer.held());
-        }
-        done.map_err(|e| failed("write", &self.name, e))?;
-        self.written += buffer.held().len() as u64;
-        let mut buffer = buffer;
-        buffer.clear();
-        self.buffer = Some(buffer);
-        Ok(())
-    }
-
-    /// Keeps a growing file in few extents; asks for no more than a block on a nearly full disk.
-    fn reserve_ahead(&mut self) -> Result<()> {
-        let block = BLOCK_LEN as u64;
-        if self.reserved >= self.written + block {
-            return Ok(());
-        }
-        self.reserve(RESERVE_STEP).or_else(|_| self.reserve(block))
-    }
-
-    fn write_out(&self, bytes: &[u8]) -> std::result::Result<(), Errno> {
-        let mut rest = bytes;
-        let mut at = self.written;
-        while !rest.is_empty() {
-            match rustix::io::pwrite(&self.file, rest, at) {
-                Ok(0) => return Err(Errno::IO),
-                Ok(count) => {
-                    rest = rest.get(count..).unwrap_or_default();
-                    at += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    fn link_to(&self, path: &StorePath) -> std::result::Result<(), Errno> {
-        if self.named {
-            return fs::linkat(
-                &*self.root,
-                self.name.as_str(),
-                &*self.root,
-                path.as_str(),
-                AtFlags::empty(),
-            );
-        }
-        let own = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
-        fs::linkat(
-            fs::CWD,
-            own,
-            &*self.root,
-            path.as_str(),
-            AtFlags::SYMLINK_FOLLOW,
-        )
-    }
-
-    /// Writes what is held and gives back what was reserved and not used.
-    fn finish(&mut self) -> Result<()> {
-        self.flush()?;
-        if self.reserved > self.written {
-            fs::ftruncate(&self.file, self.written).map_err(|e| failed("write", &self.name, e))?;
-            self.reserved = self.written;
-        }
-        Ok(())
-    }
-}
-
-impl NewFile for RealNewFile {
-    fn reserve(&mut self, bytes: u64) -> Result<()> {
-        let needed = self.written + bytes;
-        if needed <= self.reserved {
-            return Ok(());
-        }
-        let target = needed.next_multiple_of(ALIGN as u64);
-        let len = target - self.reserved;
-        match fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.reserved, len) {
-            Ok(()) => self.reserved = target,
-            // Without the call, a full disk shows at the write instead.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
-            Err(errno) => return Err(failed("reserve space", &self.name, errno)),
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let buffer = self
-                .buffer
-                .get_or_insert_with(|| AlignedBuffer::new(BLOCK_LEN));
-            rest = buffer.fill(rest);
-            if buffer.is_full() {
-                self.reserve_ahead()?;
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.finish()?;
-        fs::fsync(&self.file).map_err(|e| failed("sync", &self.name, e))
-    }
-
-    fn publish(mut self: Box<Self>, path: &StorePath) -> Result<Published> {
-        self.finish()?;
-        match self.link_to(path) {
-            Ok(()) => Ok(Published::New),
-            Err(Errno::EXIST) => Ok(Published::Exists),
-            Err(Errno::NOENT) if !Path::new("/proc/self/fd").exists() => Err(Error::new(
-                ErrorKind::Io,
-                "no-proc",
-                "files cannot be given names without /proc",
-            )
-            .file(path)),
-            Err(errno) => Err(failed("give a name to", path, errno)),
-        }
-    }
-
-    fn replace(mut self: Box<Self>, path: &StorePath) -> Result<()> {
-        self.finish()?;
-        if !self.named {
-            self.link_to(&self.name)
-                .map_err(|e| failed("give a name to", &self.name, e))?;
-            self.named = true;
-        }
-        fs::renameat(&*self.root, self.name.as_str(), &*self.root, path.as_str())
-            .map_err(|e| failed("give a name to", path, e))?;
-        self.named = false;
-        Ok(())
-    }
-}
-
-impl Drop for RealNewFile {
-    fn drop(&mut self) {
-        if self.named {
-            // Best effort: the next writer removes what is left of a writer that is gone.
-            let _ = fs::unlinkat(&*self.root, self.name.as_str(), AtFlags::empty());
-        }
-    }
-}

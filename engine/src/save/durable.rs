@@ -1,0 +1,95 @@
+//! What a checkpoint needs, made durable and, on request, read back from the device.
+
+use std::collections::HashSet;
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::error::{ErrorKind, Result};
+use crate::format::manifest::Manifest;
+use crate::format::placement::PackHint;
+use crate::id::ChunkId;
+use crate::progress::{self, Observer};
+use crate::restore::decode::Decoder;
+use crate::restore::recipe::Recipe;
+use crate::store::Store;
+use crate::store::catalog::Catalog;
+use crate::store::pack_file::{PackFile, SealedPack};
+use crate::store::path;
+
+/// Holds that every pack found by dedup is still there: a collector may have run meanwhile.
+pub(super) fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
+    for hint in packs {
+        let opened = PackFile::open_for_records(&*store.0.disk, &hint.pack);
+        if let Err(error) = opened.and_then(|pack| pack.require_len(hint.len)) {
+            // What this process knows of the store is out of date.
+            store.forget_packs();
+            return Err(error.hint("the store changed during the save; save again"));
+        }
+    }
+    Ok(())
+}
+
+/// Makes packs and their names durable. What a durable checkpoint needs is so already; packs of
+/// others, found by dedup, may not be.
+pub(super) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint]) -> Result<()> {
+    let disk = &*store.0.disk;
+    let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
+    let mut folders = HashSet::new();
+    for hint in needed {
+        let (path, is_own) = (path::pack(&hint.pack), own.contains(&hint.pack));
+        if store.0.catalog.is_settled(&hint.pack) && !is_own {
+            continue;
+        }
+        if !is_own {
+            // Of a sync that failed, only the first caller was told, and the kernel goes on
+            // showing the bytes that it could not write: the device is asked what it has.
+            let synced = disk.sync(&path);
+            let proved = synced.and_then(|()| PackFile::open_uncached(disk, &hint.pack)?.prove());
+            if let Err(error) = proved {
+                store.forget_packs();
+                return Err(error.hint("save again: what another save left could not be kept"));
+            }
+        }
+        folders.insert(path.parent());
+    }
+    let mut folders: Vec<_> = folders.into_iter().collect();
+    folders.sort_unstable();
+    for folder in &folders {
+        disk.sync(folder)?;
+    }
+    // A folder may be new; its own name must last as well.
+    folders
+        .first()
+        .map_or(Ok(()), |folder| disk.sync(&folder.parent()))
+}
+
+/// Reads every chunk of a checkpoint back from the device, decodes it and holds it against its
+/// id: those that were stored now, and those that were found in the store.
+pub(super) fn verify(store: &Store, manifest: &Manifest, observer: &dyn Observer) -> Result<()> {
+    let disk = &*store.0.disk;
+    let device = Catalog::of_device();
+    device.load_hinted(disk, &manifest.packs)?;
+    let chunks: HashSet<&ChunkId> = manifest.needed_chunks().collect();
+    let recipes = chunks.iter().map(|chunk| Recipe::find(&device, chunk));
+    let mut recipes = recipes.collect::<Result<Vec<_>>>()?;
+    recipes.sort_by_key(Recipe::position);
+    let verify = |(decoder, raw): &mut (Decoder, Vec<u8>), recipe: &Recipe| {
+        progress::check(observer)?;
+        raw.resize(recipe.raw_len(), 0);
+        match decoder.decode(disk, &device, recipe, true, raw) {
+            // A restore would take another record of the chunk as well.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                match store.is_restorable(&recipe.chunk())? {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            }
+            done => done,
+        }
+    };
+    store.pool()?.install(|| {
+        recipes
+            .par_iter()
+            .try_for_each_init(|| (Decoder::default(), Vec::new()), verify)
+    })
+}
