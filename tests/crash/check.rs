@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex};
 
 use milepost_engine::store::disk::Disk;
 use milepost_engine::store::path;
-use milepost_engine::{Checkpoint, Durability, ErrorKind, Listing, Store};
+use milepost_engine::{
+    Checkpoint, Durability, ErrorKind, Listing, Store, Unobserved, VerifyOptions,
+};
 
 use super::content::content;
+use super::driver::options;
 use super::expect::{Expect, Key};
-use super::workload::options;
+use super::workload::DROPPED;
 use crate::support::sim_disk::State;
 
 /// An invariant that does not hold, and how it shows.
@@ -116,7 +119,8 @@ fn whatever_is_listed_loads(
             continue;
         }
         let refused = expect.lossy && summary.placement.durability == Durability::Relaxed;
-        match loads_exactly(&opened, &key) {
+        let may_lack = expect.thinned_runs.contains(&key.0);
+        match loads_exactly(&opened, &key, may_lack) {
             Err(violation) if refused && violation.invariant == "I3" => continue,
             checked => checked?,
         }
@@ -127,7 +131,7 @@ fn whatever_is_listed_loads(
     Ok(())
 }
 
-fn loads_exactly(checkpoint: &Checkpoint, key: &Key) -> Checked {
+fn loads_exactly(checkpoint: &Checkpoint, key: &Key, may_lack: bool) -> Checked {
     let content = content(&key.0, key.1);
     let body = &checkpoint.manifest().body;
     if body.tensors.len() != content.tensors.len() || body.blobs.len() != content.blobs.len() {
@@ -140,6 +144,9 @@ fn loads_exactly(checkpoint: &Checkpoint, key: &Key) -> Checked {
             true => checkpoint.tensor(name),
             false => checkpoint.blob(name),
         };
+        if may_lack && name == &DROPPED && !checkpoint.manifest().dropped.is_empty() {
+            continue;
+        }
         let found = found
             .map_err(|e| Violation::new("I3", format!("{key:?} {name:?} does not load: {e:?}")))?;
         if found != *expected {
@@ -209,6 +216,24 @@ fn acknowledged_tags_are_there(store: &Store, listing: &Listing, expect: &Expect
         if opened.id() != *id {
             return Err(Violation::new("I1", format!("tag {name:?} opens another")));
         }
+    }
+    Ok(())
+}
+
+/// I5: after a collection nothing lies in the store that no checkpoint needs.
+pub(crate) fn nothing_is_unneeded(store: &milepost_engine::Result<Store>) -> Checked {
+    let options = VerifyOptions::default();
+    let verified = store.as_ref().map(|s| s.verify(&options, &Unobserved));
+    let report = match verified {
+        Ok(Ok(report)) => report,
+        other => return Err(Violation::new("I5", format!("cannot verify: {other:?}"))),
+    };
+    let trash = store
+        .as_ref()
+        .map(|s| s.disk_usage().map(|u| u.trash_bytes));
+    if report.unneeded_packs > 0 || !matches!(trash, Ok(Ok(0))) {
+        let what = format!("{} packs, trash {trash:?}", report.unneeded_packs);
+        return Err(Violation::new("I5", format!("a collection leaves {what}")));
     }
     Ok(())
 }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use milepost_engine::{CheckpointId, Durability, SaveReport};
+use milepost_engine::{CheckpointId, Durability};
 
+use super::driver::Done;
 use super::workload::Op;
 
 /// A run and a step: in the workload, no two checkpoints share them.
@@ -18,10 +19,12 @@ pub(crate) type Files = BTreeMap<String, u64>;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Started(Op),
+    /// These are about to be dropped: they are promised no more.
+    Going(Vec<Key>),
     /// It returned without an error: what it promises holds from now on.
     Done {
         op: Op,
-        report: Option<SaveReport>,
+        done: Done,
         /// The packs there were then.
         packs: Arc<Files>,
     },
@@ -59,6 +62,8 @@ pub(crate) struct Expect {
     pub(crate) tags: BTreeMap<&'static str, TagTargets>,
     /// Runs that a relaxed save was begun in: a crash may leave a damaged manifest there.
     pub(crate) relaxed_runs: BTreeSet<String>,
+    /// Runs that tensors were dropped of: a checkpoint may lack one.
+    pub(crate) thinned_runs: BTreeSet<String>,
     pub(crate) in_flight: Vec<Flight>,
     /// Whether the device may have refused bytes: until the next crash, relaxed checkpoints may
     /// be listed and not load.
@@ -81,7 +86,8 @@ impl Expect {
                     });
                     next.start(op, packs);
                 }
-                Event::Done { op, report, .. } => next.finish(op, report.as_ref()),
+                Event::Going(keys) => next.let_go(keys),
+                Event::Done { op, done, .. } => next.finish(op, done),
             }
             all.push(next);
         }
@@ -94,6 +100,9 @@ impl Expect {
             op: op.clone(),
             packs,
         });
+        if let Some(run) = op.thins() {
+            self.thinned_runs.insert(run.to_owned());
+        }
         if let Some(key) = op.checkpoint() {
             if op.durability() == Durability::Relaxed {
                 self.relaxed_runs.insert(key.0.clone());
@@ -105,10 +114,32 @@ impl Expect {
         }
     }
 
-    fn finish(&mut self, op: &Op, report: Option<&SaveReport>) {
+    fn let_go(&mut self, keys: &[Key]) {
+        self.must.retain(|key, _| !keys.contains(key));
+        for tag in self.tags.values_mut() {
+            tag.sure &= !tag.targets.iter().any(|key| keys.contains(key));
+        }
+    }
+
+    /// The newest checkpoint of a run that a power cut leaves for sure.
+    pub(crate) fn newest_durable(&self, run: &str) -> Option<&Key> {
+        let durable = |(key, must): &(&Key, &Must)| key.0 == run && !must.relaxed;
+        let of_run = self.must.iter().filter(durable);
+        of_run.max_by_key(|(_, must)| must.seq).map(|(key, _)| key)
+    }
+
+    fn finish(&mut self, op: &Op, done: &Done) {
         self.in_flight.retain(|flight| flight.op != *op);
         self.initialized = true;
-        if let (Some(key), Some(report)) = (op.checkpoint(), report) {
+        if let Done::Forgot(gone) = done {
+            // What is gone stays gone.
+            self.may.retain(|key| !gone.contains(key));
+            for key in gone {
+                self.must.remove(key);
+                self.tags.retain(|_, tag| tag.targets != [key.clone()]);
+            }
+        }
+        if let (Some(key), Done::Saved(report)) = (op.checkpoint(), done) {
             let held = Must {
                 id: report.id,
                 seq: report.seq,
@@ -145,7 +176,7 @@ impl Expect {
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.initialized, &self.must, &self.may, &self.tags).hash(&mut hasher);
-        self.relaxed_runs.hash(&mut hasher);
+        (&self.relaxed_runs, &self.thinned_runs).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::check::{Loaded, Violation, check};
+use super::driver::Driver;
 use super::expect::Expect;
 use super::recover;
-use super::workload::{Driver, script};
+use super::workload::script;
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::rng::{Rng, mix};
 use crate::support::sim_disk::{Crashed, Faults, Machine, Moment};

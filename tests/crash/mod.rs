@@ -8,6 +8,7 @@
 mod broken; // protocols with one step wrong, each of which must be caught
 mod check; // the invariants
 mod content; // what the checkpoints of the workload hold
+mod driver; // does it
 mod expect; // what must be there after what was seen done
 mod explore; // crashes at every moment of a workload
 mod recover; // work after a crash, and crashes of that

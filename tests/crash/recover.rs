@@ -5,9 +5,10 @@ use std::sync::Arc;
 use milepost_engine::Full;
 
 use super::check::{self, Violation};
+use super::driver::{Done, Driver};
 use super::expect::{Event, Expect, Flight};
 use super::explore::Tally;
-use super::workload::{Driver, Op, Save, relaxed, save};
+use super::workload::{Op, Save, Writer, relaxed, save};
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::rng::{Rng, mix};
 use crate::support::sim_disk::{Machine, State};
@@ -28,7 +29,7 @@ pub(super) fn recover(
     let fault = tally.plan.fault;
     let machine = Machine::boot(state, rng.next());
     machine.record();
-    let driver = Driver::new(&machine, fault, expect.lossy, 0);
+    let driver = Driver::after(&machine, fault, expect);
     work(&driver, expect, rng, depth)?;
     let moments = machine.take_moments();
     let expected = expect.clone().after_each(&driver.events());
@@ -86,6 +87,13 @@ fn work(driver: &Arc<Driver>, expect: &Expect, rng: &mut Rng, depth: u64) -> Res
         driver.perform(&Op::Save(save))?;
         check::nothing_is_left_behind(&driver.machine.state())?;
     }
+    if rng.percent(50) {
+        driver.perform(&Op::Forget(Writer::First, "main", 2))?;
+    }
+    if rng.percent(50) {
+        driver.perform(&Op::Gc(Writer::Second))?;
+        check::nothing_is_unneeded(&driver.first_store())?;
+    }
     Ok(())
 }
 
@@ -110,8 +118,11 @@ fn retry(driver: &Arc<Driver>, flight: &Flight) -> Result<(), Violation> {
         ));
     }
     let stored = driver.events().pop().and_then(|event| match event {
-        Event::Done { report, .. } => report.map(|r| r.new_chunks),
-        Event::Started(_) => None,
+        Event::Done {
+            done: Done::Saved(report),
+            ..
+        } => Some(report.new_chunks),
+        _ => None,
     });
     let isolated = matches!(&flight.op, Op::Save(s) if s.full == Full::SelfContained);
     if all_there && !isolated && stored.is_some_and(|chunks| chunks > 0) {
@@ -127,7 +138,7 @@ fn retry(driver: &Arc<Driver>, flight: &Flight) -> Result<(), Violation> {
 /// still load everything. The save is done on a copy of the machine.
 fn check_through_a_writer(machine: &Machine, expect: &Expect) -> Result<(), Violation> {
     let machine = Machine::boot(machine.state(), 1);
-    let driver = Driver::new(&machine, Fault::None, false, 0);
+    let driver = Driver::after(&machine, Fault::None, expect);
     driver.perform(&Op::Save(save("probe", 0)))?;
     let expected = expect.clone().after_each(&driver.events());
     let store = driver.first_store();

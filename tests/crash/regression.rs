@@ -4,8 +4,9 @@
 use milepost_engine::Full;
 
 use super::check::{Violation, check, nothing_is_left_behind};
+use super::driver::Driver;
 use super::expect::Expect;
-use super::workload::{Driver, Op, Save, relaxed, save, tagged};
+use super::workload::{Op, Save, relaxed, save, tagged};
 use crate::support::broken_disk::Fault;
 use crate::support::rng::Rng;
 use crate::support::sim_disk::{Faults, Machine, State};
