@@ -35,6 +35,7 @@ fn origin(run: &str, step: u64) -> (&str, u64) {
         ("main", 3) => ("main", 2),
         ("copy", step) => ("main", step),
         ("fork", 1) => ("main", 1),
+        ("again", step) => ("solo", step),
         ("spare", 1) => ("loose", 1),
         other => other,
     }

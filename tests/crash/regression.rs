@@ -6,7 +6,7 @@ use milepost_engine::Full;
 use super::check::{Violation, check, nothing_is_left_behind};
 use super::driver::Driver;
 use super::expect::Expect;
-use super::workload::{Op, Save, relaxed, save, tagged};
+use super::workload::{Op, Save, Writer, relaxed, save, tagged};
 use crate::support::broken_disk::Fault;
 use crate::support::rng::Rng;
 use crate::support::sim_disk::{Faults, Machine, State};
@@ -230,4 +230,40 @@ fn temporary_files_go_with_the_next_writer() {
         Op::Save(tagged("main", 1, &["best"])),
     ]);
     scene.kill_everywhere(&[Op::Tag("best", "main", 0)]);
+}
+
+/// Who drops checkpoints is killed before the unlinked manifests are gone for good. The next
+/// one finds nothing left to drop, so does not sync either; packs were collected all the same,
+/// and the power cut brought the manifests back.
+#[test]
+fn packs_outlast_manifests_that_may_come_back() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(Save {
+            full: Full::SelfContained,
+            ..save("main", 1)
+        }),
+    ]);
+    let forget = Op::Forget(Writer::First, "main", 1);
+    scene.kill_everywhere(&[forget, Op::Gc(Writer::First)]);
+}
+
+/// Killed anywhere, a collection and a thinning leave what the next one can finish.
+#[test]
+fn deletions_that_were_killed_are_done_again() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(save("side", 0)),
+        Op::Save(save("main", 1)),
+        Op::Save(relaxed("main", 2)),
+        Op::Save(save("main", 3)),
+    ]);
+    scene.kill_everywhere(&[
+        Op::Thin(Writer::First, "main", 2),
+        Op::Forget(Writer::First, "main", 1),
+        Op::Gc(Writer::First),
+        Op::Save(save("main", 4)),
+    ]);
 }

@@ -120,6 +120,17 @@ pub(crate) fn script() -> Vec<Op> {
         Op::Forget(Writer::Second, "main", 3),
         Op::interleaved(Op::Save(save("main", 8)), Op::Gc(Writer::Second)),
         Op::interleaved(Op::Gc(Writer::First), Op::Save(by_second("side", 3))),
+        // What was just dropped is found by another writer while it is collected.
+        Op::Save(Save {
+            full: Full::SelfContained,
+            ..by_second("solo", 0)
+        }),
+        Op::Save(Save {
+            full: Full::SelfContained,
+            ..save("solo", 1)
+        }),
+        Op::Forget(Writer::First, "solo", 1),
+        Op::interleaved(Op::Gc(Writer::First), Op::Save(by_second("again", 0))),
         Op::Save(by_second("loose", 7)),
         Op::Forget(Writer::First, "main", 1),
         Op::interleaved(
