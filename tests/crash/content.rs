@@ -34,7 +34,7 @@ fn origin(run: &str, step: u64) -> (&str, u64) {
     match (run, step) {
         ("main", 3) => ("main", 2),
         ("copy", step) => ("main", step),
-        ("fork", 1) => ("main", 1),
+        ("fork", step @ 0..=1) => ("main", step),
         ("again", step) => ("solo", step),
         ("spare", 1) => ("loose", 1),
         other => other,

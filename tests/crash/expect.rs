@@ -121,8 +121,13 @@ impl Expect {
         }
     }
 
-    /// The newest checkpoint of a run that a power cut leaves for sure.
+    /// The newest checkpoint of a run that a power cut leaves for sure; unknown while another is
+    /// being saved, which may be there by now.
     pub(crate) fn newest_durable(&self, run: &str) -> Option<&Key> {
+        let saves = |flight: &Flight| flight.op.checkpoint().is_some_and(|key| key.0 == run);
+        if self.in_flight.iter().any(saves) {
+            return None;
+        }
         let durable = |(key, must): &(&Key, &Must)| key.0 == run && !must.relaxed;
         let of_run = self.must.iter().filter(durable);
         of_run.max_by_key(|(_, must)| must.seq).map(|(key, _)| key)

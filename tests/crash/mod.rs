@@ -11,6 +11,7 @@ mod content; // what the checkpoints of the workload hold
 mod driver; // does it
 mod expect; // what must be there after what was seen done
 mod explore; // crashes at every moment of a workload
+mod interleaved; // one operation in the middle of another
 mod recover; // work after a crash, and crashes of that
 mod regression; // the stories of what once went wrong
 mod workload; // what is done

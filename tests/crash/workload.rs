@@ -67,7 +67,7 @@ pub(crate) fn relaxed(run: &'static str, step: u64) -> Save {
     }
 }
 
-fn by_second(run: &'static str, step: u64) -> Save {
+pub(crate) fn by_second(run: &'static str, step: u64) -> Save {
     Save {
         writer: Writer::Second,
         ..save(run, step)

@@ -71,6 +71,9 @@ impl Store {
         report: &mut ForgetReport,
     ) -> Result<()> {
         let disk = &*self.0.disk;
+        // What stays must be there for good before anything goes: a writer may have died between
+        // giving a manifest its name and making the name durable.
+        disk.sync(&path::run_folder(run)?)?;
         let stays = self.stays_by_now(plan, run)?;
         let mut going = Vec::new();
         for judged in judged {

@@ -146,6 +146,16 @@ impl Machine {
         inner.remember();
     }
 
+    /// How many moments are remembered.
+    pub(crate) fn moments(&self) -> usize {
+        self.inner().moments.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether no planned interruption is still to come.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.inner().interruption.is_none()
+    }
+
     pub(crate) fn take_moments(&self) -> Vec<Moment> {
         self.inner().moments.take().unwrap_or_default()
     }
