@@ -24,11 +24,12 @@ fn prefix() -> Vec<Op> {
     };
     vec![
         Op::Init,
-        alone(by_second("solo", 0)),
-        alone(save("solo", 1)),
         Op::Save(tagged("main", 0, &["best"])),
         Op::Save(by_second("side", 0)),
         Op::Save(save("main", 1)),
+        // Last, so that nothing else finds its chunks there.
+        alone(by_second("solo", 0)),
+        alone(save("solo", 1)),
     ]
 }
 
@@ -68,6 +69,19 @@ fn every_way(before: &[Op], first: &Op, second: &Op) {
         }
         after += 1;
     }
+}
+
+/// Without this, nothing below would be collected.
+#[test]
+fn dropping_the_lone_checkpoint_leaves_a_pack_to_collect() {
+    let machine = Machine::new(1);
+    let driver = Driver::new(&machine, Fault::None, false, 0);
+    let perform = |op: &Op| driver.perform(op).unwrap();
+    prefix().iter().for_each(perform);
+    perform(&Op::Forget(Writer::First, "solo", 1));
+    let before = machine.state().files("packs").len();
+    perform(&Op::Gc(Writer::First));
+    assert_eq!(machine.state().files("packs").len(), before - 1);
 }
 
 #[test]
