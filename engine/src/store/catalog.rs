@@ -25,20 +25,20 @@ const OPEN_PACKS_MAX: usize = 256;
 /// A pack of which only the index was read: what a power cut left of an unsynced pack may have
 /// a whole index and damaged records.
 #[derive(Debug)]
-struct Unproven {
-    pack: PackId,
-    len: u64,
-    entries: Vec<IndexEntry>,
+pub(super) struct Unproven {
+    pub(super) pack: PackId,
+    pub(super) len: u64,
+    pub(super) entries: Vec<IndexEntry>,
 }
 
 #[derive(Debug, Default)]
-struct Tables {
+pub(super) struct Tables {
     /// The least deep record of each chunk.
-    records: HashMap<ChunkId, Located>,
+    pub(super) records: HashMap<ChunkId, Located>,
     /// The other records of chunks that have several.
-    others: HashMap<ChunkId, Vec<Located>>,
+    pub(super) others: HashMap<ChunkId, Vec<Located>>,
     packs: HashMap<PackId, u64>,
-    unproven: HashMap<ChunkId, Vec<Arc<Unproven>>>,
+    pub(super) unproven: HashMap<ChunkId, Vec<Arc<Unproven>>>,
     /// Packs that a durable checkpoint needs: they are durable.
     settled: HashSet<PackId>,
     complete: bool,
@@ -50,9 +50,9 @@ struct Tables {
 /// proved by reading every record.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    tables: RwLock<Tables>,
+    pub(super) tables: RwLock<Tables>,
     /// Held while a pack is proved, so that no thread takes its chunks for missing meanwhile.
-    proving: Mutex<()>,
+    pub(super) proving: Mutex<()>,
     open: Mutex<HashMap<PackId, Arc<PackFile>>>,
     /// Whether packs are read from the device, whatever is kept in memory.
     of_device: bool,
@@ -189,91 +189,6 @@ impl Catalog {
         }
     }
 
-    /// Whether the chunk can be made of records that may be relied on. Proves the packs that
-    /// this takes, and drops records that lack an input: their pack was written, but not what
-    /// it was coded against.
-    pub(crate) fn settle(&self, disk: &dyn Disk, chunk: &ChunkId) -> Result<bool> {
-        self.settle_unless(disk, chunk, &mut HashSet::new())
-    }
-
-    fn settle_unless(
-        &self,
-        disk: &dyn Disk,
-        chunk: &ChunkId,
-        settled: &mut HashSet<ChunkId>,
-    ) -> Result<bool> {
-        if settled.contains(chunk) {
-            return Ok(true);
-        }
-        self.prove_packs_of(disk, chunk)?;
-        while let Some(found) = self.find(chunk) {
-            let mut whole = true;
-            for input in &found.entry.inputs {
-                self.prove_packs_of(disk, input)?;
-                // Depth falls with every input, so this ends.
-                let below = self
-                    .find(input)
-                    .is_some_and(|i| i.entry.depth < found.entry.depth);
-                whole = whole && below && self.settle_unless(disk, input, settled)?;
-            }
-            if whole {
-                settled.insert(*chunk);
-                return Ok(true);
-            }
-            self.drop_record(chunk);
-        }
-        Ok(false)
-    }
-
-    /// Forgets the least deep record of a chunk; the next takes its place.
-    pub(crate) fn drop_record(&self, chunk: &ChunkId) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let others = tables.others.remove(chunk).unwrap_or_default();
-        let next = others.iter().map(rank).min();
-        let (next, others) = others.into_iter().partition(|o| Some(rank(o)) == next);
-        let next: Vec<Located> = next;
-        match next.into_iter().next() {
-            Some(next) => tables.records.insert(*chunk, next),
-            None => tables.records.remove(chunk),
-        };
-        tables.others.insert(*chunk, others);
-    }
-
-    /// Proves every unproven pack that holds the chunk; those that fail are left out.
-    fn prove_packs_of(&self, disk: &dyn Disk, chunk: &ChunkId) -> Result<()> {
-        let unproven = || {
-            let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-            tables.unproven.get(chunk).cloned().unwrap_or_default()
-        };
-        if unproven().is_empty() {
-            return Ok(());
-        }
-        let _one_at_a_time = self.proving.lock().unwrap_or_else(PoisonError::into_inner);
-        for pack in unproven() {
-            if self.pack_len(&pack.pack).is_none() {
-                match prove(disk, &pack) {
-                    Ok(()) => self.add(pack.pack, pack.len, pack.entries.iter().cloned()),
-                    Err(error)
-                        if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
-                    {
-                        tracing::warn!(%error, "a damaged pack is left out");
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-            for entry in &pack.entries {
-                if let Some(held) = tables.unproven.get_mut(&entry.chunk) {
-                    held.retain(|other| other.pack != pack.pack);
-                    if held.is_empty() {
-                        tables.unproven.remove(&entry.chunk);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Loads the packs that a checkpoint hints at, which vouches for them. A pack that is gone or
     /// damaged is no error yet: another may hold its chunks by now.
     pub(crate) fn load_hinted(&self, disk: &dyn Disk, hints: &[PackHint]) -> Result<()> {
@@ -403,13 +318,6 @@ impl Catalog {
 }
 
 /// Of several records of a chunk the one of least rank counts.
-fn rank(located: &Located) -> (u8, PackId, u64) {
+pub(super) fn rank(located: &Located) -> (u8, PackId, u64) {
     (located.entry.depth, located.pack, located.entry.offset)
-}
-
-/// By what the device has: after a sync that failed, the kernel goes on showing more than that.
-fn prove(disk: &dyn Disk, pack: &Unproven) -> Result<()> {
-    let file = PackFile::open_uncached(disk, &pack.pack)?;
-    file.require_len(pack.len)?;
-    file.prove()
 }

@@ -15,6 +15,8 @@ pub(crate) mod pack_file;
 pub(crate) mod packs;
 pub mod path;
 pub(crate) mod real_disk;
+mod settle;
+mod summary;
 pub(crate) mod tags;
 pub(crate) mod trash;
 pub(crate) mod txn;
