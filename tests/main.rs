@@ -8,6 +8,8 @@ mod cli; // the command: what it prints, what it refuses, how it exits
 mod compat; // golden stores: the good come back, the bad are refused, each for its reason
 mod corruption; // damage of every kind: an error of the right kind or the right bytes
 mod crash; // a power cut at any moment loses nothing that was acknowledged
+mod damage; // old damage stops nothing new
+mod deletion; // forgetting, thinning, collecting
 mod disk; // every disk keeps the one contract
 mod errors; // the sentences of the main errors, word for word
 mod layers; // what each part must not know, read from the sources

@@ -10,6 +10,8 @@ use crate::store::Store;
 use crate::store::history::{self, Place, Summary};
 use crate::store::tags;
 
+/// Times that what was found may be forgotten before it is opened.
+const RETRIES: usize = 16;
 /// Fewest digits of an id's prefix.
 const PREFIX_LEN_MIN: usize = 4;
 
@@ -21,8 +23,7 @@ impl Store {
     /// # Errors
     /// `NotFound` if it names none, `InvalidInput` if it names several or is no revision.
     pub fn checkpoint(&self, revision: &str) -> Result<Checkpoint> {
-        let place = self.resolve(revision)?;
-        self.checkpoint_at(&place)
+        self.open_found(|| self.resolve(revision))
     }
 
     /// The checkpoint with that id.
@@ -30,10 +31,25 @@ impl Store {
     /// # Errors
     /// `NotFound` if there is none.
     pub fn checkpoint_by_id(&self, id: &CheckpointId) -> Result<Checkpoint> {
-        let place = self
-            .place_of(id)?
-            .ok_or_else(|| not_found(&id.to_string()))?;
-        self.checkpoint_at(&place)
+        self.open_found(|| {
+            let place = self.place_of(id)?;
+            place.ok_or_else(|| not_found(&id.to_string()))
+        })
+    }
+
+    /// Opens what is found. It may be forgotten between the two, and be there once more, or
+    /// another may be meant by now.
+    fn open_found(&self, find: impl Fn() -> Result<Place>) -> Result<Checkpoint> {
+        for _ in 0..RETRIES {
+            let place = find()?;
+            match self.checkpoint_at(&place) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.0.history.forget(&place);
+                }
+                opened => return opened,
+            }
+        }
+        self.checkpoint_at(&find()?)
     }
 
     /// The newest whole checkpoint of a run, if it has one.

@@ -40,3 +40,10 @@ pub(crate) fn records(root: &Path) -> BTreeMap<PackId, Vec<IndexEntry>> {
         })
         .collect()
 }
+
+/// The paths of a store's packs, sorted.
+pub(crate) fn pack_files(root: &Path) -> Vec<PathBuf> {
+    let packs = root.join("packs");
+    let files = files_below(&packs);
+    files.iter().map(|path| packs.join(path)).collect()
+}
