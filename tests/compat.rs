@@ -25,7 +25,7 @@ fn open(root: &Path, reader: ReaderMode) -> Result<Store, Error> {
 
 /// Every tensor, decoded and hashed on the way, and every blob.
 fn restore(checkpoint: &Checkpoint) -> Result<ExpectedCheckpoint, Error> {
-    let (outputs, plan) = checkpoint.plan(&Selection::all())?;
+    let (outputs, plan) = checkpoint.plan(&Selection::kept())?;
     let held: Vec<Mutex<Vec<u8>>> = plan
         .outputs
         .iter()
@@ -63,6 +63,7 @@ fn restore(checkpoint: &Checkpoint) -> Result<ExpectedCheckpoint, Error> {
             .map(|(n, v)| (n.clone(), format!("{:016x}", v.to_bits())))
             .collect(),
         tensors,
+        dropped: manifest.dropped_names().map(str::to_owned).collect(),
         blobs,
     })
 }

@@ -36,10 +36,11 @@ VERSION_MAJOR, READER_FLAGS_KNOWN, ENVELOPE_LEN = 1, 0, 32
 KIND_STORE, KIND_PACK, KIND_MANIFEST, KIND_TAG = b"STOR", b"PACK", b"CKPT", b"TAG "
 PACK_CONTEXT, CHECKPOINT_CONTEXT = b"milepost v1 pack index", b"milepost v1 checkpoint body"
 ID_LEN, RECORD_ALIGN, RECORD_FIXED_LEN, TRAILER_MAGIC, TRAILER_LEN, INDEX_ENTRY_LEN = 32, 16, 12, b"MPKE", 32, 64
-SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT, SECTION_PACKS, SECTION_STATISTICS = (
+SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED, SECTION_PACKS, SECTION_STATISTICS = (
     1 << 31,
     1,
     2,
+    5,
     0x80000003,
     0x80000004,
 )
@@ -597,6 +598,7 @@ class Body(NamedTuple):
     metrics: dict[str, int]
     tensors: dict[str, Item]
     blobs: dict[str, Item]
+    dropped: list[str]  # names, section 11.7; not among the tensors
 
     def items(self) -> list[Item]:
         return [*self.tensors.values(), *self.blobs.values()]
@@ -623,7 +625,7 @@ def read_sections(data: bytes) -> dict[int, bytes]:
     table = [struct.unpack("<IIIII", cursor.take(20)) for _ in range(count)]
     reject_if(crc32(data[ENVELOPE_LEN : cursor.at]) != cursor.uint(4), "section-table")  # R17
     reject_if(any(a[0] >= b[0] for a, b in zip(table, table[1:])), "section-order")  # R18
-    known = (SECTION_BODY, SECTION_PLACEMENT, SECTION_PACKS, SECTION_STATISTICS)
+    known = (SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED, SECTION_PACKS, SECTION_STATISTICS)
     sections: dict[int, bytes] = {}
     for kind, coder, raw_len, stored_len, crc in table:
         reject_if(kind not in known and not kind & SECTION_IGNORABLE, "section-kind", "unsupported")  # R19
@@ -648,7 +650,7 @@ def parse_body(data: bytes) -> Body:
     parent, step = cursor.take(ID_LEN) if has_parent else None, cursor.uint(8)
     metadata, metrics = cursor.keyed(7, parse_value), cursor.keyed(11, lambda _: cursor.uint(8))
     tensors, blobs = cursor.keyed(13, parse_tensor), cursor.keyed(19, parse_blob)
-    body = Body(parent, step, metadata, metrics, tensors, blobs)
+    body = Body(parent, step, metadata, metrics, tensors, blobs, [])
     counts = [-(-item.total // item.chunk) for item in body.items()]
     reject_if(sum(counts) > CHUNK_REFS_MAX, "chunk-refs", "limit")  # R32
     reject_if(cursor.left() != ID_LEN * sum(counts), "chunk-ids")  # R33
@@ -714,13 +716,26 @@ def read_manifest(path: str, run: str, seq: int, checkpoint_id: bytes) -> Manife
     if SECTION_STATISTICS in sections:
         statistics = parse_list(sections[SECTION_STATISTICS], ENTRIES_MAX, 24)
         reject_if(len(statistics) != len(body.tensors), "statistics")  # R38
+    if SECTION_DROPPED in sections:
+        drop_tensors(body, sections[SECTION_DROPPED])
     reject_if(blake3_derive_key(CHECKPOINT_CONTEXT, sections[SECTION_BODY]) != checkpoint_id, "manifest-id")  # R36
     reject_if((placed_run, placed_seq) != (run, seq), "manifest-place")  # R37
     return Manifest(run, seq, checkpoint_id, body, durability, boot, sorted(hint[:ID_LEN].hex() for hint in hints))
 
 
+def drop_tensors(body: Body, data: bytes) -> None:
+    """Section 11.7: takes the dropped tensors out of the body's, and keeps their names."""
+    places = [int.from_bytes(item, "little") for item in parse_list(data, ENTRIES_MAX, 4)]
+    names = list(body.tensors)
+    ascending = all(a < b for a, b in zip(places, places[1:]))
+    reject_if(not places or not ascending or places[-1] >= len(names), "dropped")  # R68
+    for place in places:
+        body.dropped.append(names[place])
+        del body.tensors[names[place]]
+
+
 def safetensors_file(chunks: Chunks, body: Body) -> Iterator[tuple[int, bytes]]:
-    """Section 11.7.1: offsets and bytes of the safetensors file that a checkpoint was made from."""
+    """Section 11.8.1: offsets and bytes of the safetensors file that a checkpoint was made from."""
     reject_if("safetensors.header" not in body.blobs, "safetensors-header", "not-found")
     head = b"".join(chunks.item(body.blobs["safetensors.header"]))
     yield 0, head
@@ -939,6 +954,7 @@ class Store:
             "metadata": body.metadata,
             "metrics": {name: f"{bits:016x}" for name, bits in body.metrics.items()},
             "tensors": tensors,
+            **({"dropped": body.dropped} if body.dropped else {}),
             "blobs": blobs,
         }
 

@@ -14,6 +14,7 @@ use crate::make_golden::planted::{
     no_pack, placement, plant, plant_format, plant_manifest, plant_records, record, single_chunk,
 };
 use crate::make_golden::state::{State, low, noise, noise_bytes, stepped, weights};
+use crate::make_golden::thinned;
 use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
@@ -22,7 +23,7 @@ use crate::support::hostile::{Codes, Record};
 pub(crate) type Maker = fn(&Path) -> Expected;
 
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, Maker); 8] = [
+pub(crate) const STORES: [(&str, Maker); 9] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),
@@ -31,6 +32,7 @@ pub(crate) const STORES: [(&str, Maker); 8] = [
     ("power-cut", power_cut),
     ("many-chunks", many_chunks),
     ("grids", grids::make),
+    ("thinned", thinned::make),
 ];
 
 /// One full and one delta checkpoint of one tensor.

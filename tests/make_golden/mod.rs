@@ -10,6 +10,7 @@ mod grids;
 mod planted;
 mod reject;
 mod state;
+mod thinned;
 
 use std::path::Path;
 

@@ -85,6 +85,7 @@ impl State {
             metadata: self.metadata.clone(),
             metrics: metrics.collect(),
             tensors: tensors.collect(),
+            dropped: Vec::new(),
             blobs: blobs.collect(),
         }
     }

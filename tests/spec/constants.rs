@@ -86,6 +86,7 @@ fn numbers_in_code() -> Vec<(&'static str, u64)> {
         ("SECTION_IGNORABLE", section::IGNORABLE.into()),
         ("SECTION_BODY", section::BODY.into()),
         ("SECTION_PLACEMENT", section::PLACEMENT.into()),
+        ("SECTION_DROPPED", section::DROPPED.into()),
         ("SECTION_PACKS", section::PACKS.into()),
         ("SECTION_STATISTICS", section::STATISTICS.into()),
         ("SECTION_CODER_RAW", section::CODER_RAW.into()),

@@ -63,6 +63,7 @@ fn file_kinds_sections_durability_and_levels() {
     let known = [
         (section::BODY, "body", "yes"),
         (section::PLACEMENT, "placement", "yes"),
+        (section::DROPPED, "dropped", "no"),
         (section::PACKS, "packs", "no"),
         (section::STATISTICS, "statistics", "no"),
     ];

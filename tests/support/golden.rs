@@ -71,6 +71,9 @@ pub(crate) struct ExpectedCheckpoint {
     /// The bits of each as 16 hex digits, most significant first.
     pub(crate) metrics: BTreeMap<String, String>,
     pub(crate) tensors: BTreeMap<String, ExpectedTensor>,
+    /// The names of those that are not kept any more, and not among the others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) dropped: Vec<String>,
     /// The SHA-256 of each.
     pub(crate) blobs: BTreeMap<String, String>,
 }

@@ -91,6 +91,21 @@ pub(super) const CASES: &[Case] = &[
     "two tensors have the statistics of one", |b| {
         b.statistics = Some([&[1, 0, 0, 0][..], &[0; 24]].concat());
     }),
+    case!("dropped-none", "R68", "corrupt" / "dropped" at "checkpoint",
+        "the list of dropped tensors is empty",
+        |b| b.bend_sections = |s| s.insert(2, raw(section::DROPPED, vec![0; 4]))),
+    case!("dropped-twice", "R68", "corrupt" / "dropped" at "checkpoint",
+    "one tensor is dropped twice", |b| b.bend_sections = |s| {
+        s.insert(2, raw(section::DROPPED, [[2u8, 0, 0, 0], [0; 4], [0; 4]].concat()));
+    }),
+    case!("dropped-beyond", "R68", "corrupt" / "dropped" at "checkpoint",
+    "a tensor is dropped that the body does not have", |b| b.bend_sections = |s| {
+        s.insert(2, raw(section::DROPPED, [[1u8, 0, 0, 0], [9, 0, 0, 0]].concat()));
+    }),
+    case!("dropped-trailing", "R12", "corrupt" / "trailing-bytes" at "checkpoint",
+    "a byte follows the dropped tensors", |b| b.bend_sections = |s| {
+        s.insert(2, raw(section::DROPPED, [&[1u8, 0, 0, 0][..], &[0; 5]].concat()));
+    }),
     case!("relaxed-damaged", "R39", "corrupt" / "record-checksum" at "checkpoint",
     "a relaxed checkpoint of an unknown boot needs a damaged record", |b| {
         b.placement.durability = Durability::Relaxed;
