@@ -21,7 +21,7 @@ CRASH_STATES ?= 1000000
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test unit lint deny crash fuzz real scale demo clean
+.PHONY: help test lint deny crash mutants fuzz real scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ deny: $(TOOLS)/cargo-deny-$(CARGO_DENY) ## licences, sources and bans of depende
 
 crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
 	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
+
+mutants: ## take steps out of the engine, one at a time: tests must notice (an hour or less)
+	$(PYTHON) tests/mutants.py $(MUTANTS)
 
 fuzz: $(TOOLS)/cargo-fuzz-$(CARGO_FUZZ) ## every fuzz target for FUZZ_SECONDS=60 each
 	./fuzz/run $(FUZZ_SECONDS)

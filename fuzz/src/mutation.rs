@@ -1,10 +1,13 @@
 //! Damage to the files of the small store, and all that a reader and a writer may then do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use arbitrary::Arbitrary;
-use milepost_engine::{CheckpointId, Dtype, SaveOptions, Selection, Store};
+use milepost_engine::{
+    CheckpointId, Dtype, Forget, GcOptions, KeepRules, SaveOptions, Selection, Store, Unobserved,
+    VerifyOptions,
+};
 
 use crate::memory_disk::{Files, MemoryDisk};
 use crate::seal::reseal;
@@ -116,6 +119,44 @@ pub fn read_all(files: Files, maps: bool, exact: bool) -> Option<Store> {
         }
     }
     Some(store)
+}
+
+/// What can be restored, tensor by tensor.
+fn restorable(store: &Store) -> BTreeMap<(CheckpointId, String), Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for summary in store.list(None).map(|l| l.checkpoints).unwrap_or_default() {
+        let Ok(checkpoint) = store.checkpoint_by_id(&summary.id) else {
+            continue;
+        };
+        for tensor in &checkpoint.manifest().body.tensors {
+            if let Ok(bytes) = checkpoint.tensor(&tensor.name) {
+                found.insert((summary.id, tensor.name.clone()), bytes);
+            }
+        }
+    }
+    found
+}
+
+/// Looks at everything, then collects: what could be restored before can be afterwards.
+pub fn collect_all(store: &Store, exact: bool) {
+    let _ = store.verify(&VerifyOptions::default(), &Unobserved);
+    let _ = store.unique_bytes(&Unobserved);
+    let before = restorable(store);
+    let keep = Forget {
+        rules: KeepRules {
+            last: Some(1),
+            ..KeepRules::default()
+        },
+        ..Forget::default()
+    };
+    let _ = store.plan_forget(&keep, &Unobserved);
+    let collected = store.gc(&GcOptions::default(), &Unobserved);
+    let after = restorable(store);
+    assert!(!exact || collected.is_err() || before == after, "a collection lost something");
+    let Ok(plan) = store.plan_forget(&keep, &Unobserved) else {
+        return;
+    };
+    let _ = (store.forget(&plan, &Unobserved), store.gc(&GcOptions::default(), &Unobserved));
 }
 
 /// Forks, removes a tag and saves; with `exact`, what was saved comes back.

@@ -183,11 +183,17 @@ fn add((rows, columns): &mut (Sums, Sums), row: &Row, values: &[f32]) {
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     const AT_ONCE: usize = 16;
     let mut sums = [0.0; AT_ONCE];
-    for (a, b) in a.chunks(AT_ONCE).zip(b.chunks(AT_ONCE)) {
+    let mut add = |a: &[f32], b: &[f32]| {
         for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
             *sum += a * b;
         }
-    }
+    };
+    // Blocks of a length that the compiler knows, then what is left.
+    let len = a.len().min(b.len());
+    let (blocks_a, rest_a) = a.split_at(len).0.as_chunks::<AT_ONCE>();
+    let (blocks_b, rest_b) = b.split_at(len).0.as_chunks::<AT_ONCE>();
+    blocks_a.iter().zip(blocks_b).for_each(|(a, b)| add(a, b));
+    add(rest_a, rest_b);
     sums.iter().sum()
 }
 

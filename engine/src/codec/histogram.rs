@@ -86,8 +86,12 @@ pub(crate) fn sample_runs(lanes: usize) -> impl Iterator<Item = Range<usize>> {
 /// The lanes of a slice that [`sample_runs`] names.
 pub(crate) fn sample_lanes(width: usize, bytes: &[u8]) -> Vec<u8> {
     let runs = sample_runs(bytes.len() / width);
-    let bytes_of = |run: Range<usize>| bytes.get(run.start * width..run.end * width);
-    runs.filter_map(bytes_of).flatten().copied().collect()
+    let mut sample = Vec::with_capacity(bytes.len().min(SAMPLE_LANES * width));
+    for run in runs {
+        let range = run.start * width..run.end * width;
+        sample.extend_from_slice(bytes.get(range).unwrap_or_default());
+    }
+    sample
 }
 
 /// The histograms of every plane of the residuals of sampled lanes.

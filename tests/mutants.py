@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Takes steps out of the engine one at a time and sees that the named tests notice.
+
+Usage: mutants.py [NAME...]     all of them, or those whose name holds one of the words
+
+Each mutant is a text that stands once in a file, and what takes its place. The tree is copied; nothing here changes it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = "engine/src/"
+
+
+class Mutant(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str  # what must fail: words that cargo test takes
+
+
+MUTANTS = [
+    Mutant("gc: unlinked manifests are not synced first", "gc/mod.rs", "        settle_removals(disk)?;\n", "", "crash::regression"),
+    Mutant("gc: the gate is not closed", "gc/mod.rs", "    let _gate = txn::close_gate(disk, patience)?;\n", "", "crash::interleaved"),
+    Mutant("gc: what is new is not marked", "gc/mod.rs", "    mark.add_new(patience.observer)?;\n", "", "crash::interleaved"),
+    Mutant(
+        "gc: an unreadable manifest is passed over",
+        "gc/mark.rs",
+        "                    return Err(error.hint(",
+        "                    if true {\n                        continue;\n                    }\n                    return Err(error.hint(",
+        "deletion::",
+    ),
+    Mutant("gc: two at a time", "gc/mod.rs", "        let _alone = lock_collector(disk)?;\n", "", "deletion::one_collector"),
+    Mutant(
+        "gc: inputs of records are not marked",
+        "gc/mark.rs",
+        "        stack.extend(located.entry.inputs.iter().map(|input| (*input, depth)));\n",
+        "",
+        "deletion::",
+    ),
+    Mutant("gc: nothing comes back from the trash", "gc/mod.rs", "        trash::rescue(disk, pack)?;\n", "        let _ = pack;\n", "deletion::what_is_needed"),
+    Mutant("forget: what stays is not synced first", "retain/forget.rs", "        disk.sync(&path::run_folder(run)?)?;\n", "", "crash::regression"),
+    Mutant("forget: unlinked manifests are not synced", "retain/forget.rs", "        disk.sync(&path::run_folder(run)?)\n", "        Ok(())\n", "crash::no_crash"),
+    Mutant("forget: without the run's lock", "retain/forget.rs", "            let _ordered = self.lock_run(run, observer)?;\n", "", "crash::interleaved"),
+    Mutant(
+        "forget: an old plan is carried out as it is",
+        "retain/forget.rs",
+        "            if !judged.named && stays.contains(&place) {",
+        "            if false && stays.contains(&place) {",
+        "deletion::a_plan_that_is_out_of_date",
+    ),
+    Mutant("forget: the newest durable may go", "retain/rules.rs", "        add(index >= newest_durable, Reason::Newest);\n", "", "retain::rules crash::"),
+    Mutant("forget: tags of what goes stay", "retain/forget.rs", "                tags::remove(disk, &tag)?;\n", "", "deletion::"),
+    Mutant("thin: the manifest is not synced", "store/history.rs", "    file.sync()?;\n    // A cached", "    // A cached", "crash::"),
+    Mutant("save: removed packs are still believed in", "store/mod.rs", "        if self.0.catalog.lacks_a_pack(&*self.0.disk)? {", "        if false {", "crash::interleaved"),
+    Mutant("save: a fork does not look at its source again", "save/commit.rs", "    let source = &store.checkpoint_by_id(&source.id())?;\n", "", "crash::interleaved"),
+    Mutant("save: two forks make one run", "save/publish.rs", "    if save.new_run && !places.is_empty() {", "    if false {", "damage::one_run"),
+    Mutant("save: packs of others are not proved", "save/durable.rs", "synced.and_then(|()| PackFile::open_uncached(disk, &hint.pack)?.prove())", "synced", "crash::"),
+    Mutant("save: packs of others are not synced", "save/durable.rs", "            let synced = disk.sync(&path);\n", "            let synced: Result<()> = Ok(());\n", "crash::"),
+    Mutant("save: folders of packs are not synced", "save/durable.rs", "        disk.sync(folder)?;\n", "", "crash::no_crash"),
+    Mutant("save: the manifest's folder is not synced", "save/publish.rs", "    if durable {\n        disk.sync(&path.parent())?;\n    }\n", "", "crash::no_crash"),
+    Mutant("save: the manifest is not synced", "save/publish.rs", "        file.sync()?;\n", "", "crash::no_crash"),
+    Mutant("save: packs are not synced", "store/pack_file.rs", "        if durable {\n            self.file.sync()?;\n        }\n", "        let _ = durable;\n", "crash::no_crash"),
+    Mutant("save: without the run's lock", "save/publish.rs", "    let _ordered = store.lock_run(save.run, save.observer)?;\n", "", "chains::writers damage::one_run"),
+    Mutant("save: a verified one does not try what it finds", "save/chunk.rs", "            if !self.verify || self.decodes(id, decoder)? {", "            if true {", "damage::verified"),
+    Mutant("save: a damaged base is an error", "save/chunk.rs", "                Err(error) if error.kind() == ErrorKind::Corrupt => {\n                    // Old damage", "                Err(error) if error.kind() == ErrorKind::Limit => {\n                    // Old damage", "damage::a_damaged_record"),
+    Mutant("save: a worker that panics is waited for", "save/pipeline.rs", "            self.0.stop();\n", "", "damage::a_panic"),
+    Mutant("save: records of relaxed checkpoints are trusted", "save/commit.rs", ".filter(is_durable) {", ".filter(|_| true) {", "crash::"),
+    Mutant("read: checksums of records are not checked", "store/pack_file.rs", "        if found != at.crc32 {", "        if false {", "corruption:: damage::"),
+    Mutant("read: relaxed checkpoints of earlier boots count", "store/history.rs", "    placement.durability != Durability::Relaxed || same_boot()", "    true || same_boot()", "crash::"),
+    Mutant("read: a pack that is gone is not looked for elsewhere", "restore/otherwise.rs", "        for _ in 0..RETRIES {", "        for _ in 0..0 {", "damage:: deletion::"),
+    Mutant("txn: what dead writers left stays", "store/txn.rs", "            Some(_held_while_removed) => disk.remove(path)?,", "            Some(_held_while_removed) => {}", "crash::"),
+]
+
+
+def apply(tree: Path, mutant: Mutant) -> str:
+    """Changes the file; returns what it was."""
+    path = tree / ENGINE / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        sys.exit(f"{mutant.name}: {text.count(mutant.old)} places in {mutant.file}, not one")
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return text
+
+
+def failing(tree: Path, mutant: Mutant) -> list[str] | None:
+    """The tests that fail; none if the mutant does not compile."""
+    target = {"CARGO_TARGET_DIR": str(ROOT / "target" / "mutants"), "MILEPOST_CRASH_STATES": "30000"}
+    command = ["cargo", "test", "--workspace", "--locked", "--no-fail-fast", "--", *mutant.tests.split(), "--skip", "crash::broken"]
+    done = subprocess.run(["env", *(f"{k}={v}" for k, v in target.items()), *command], cwd=tree, capture_output=True, text=True)
+    if "error: could not compile" in done.stderr:
+        print(done.stderr, file=sys.stderr)
+        return None
+    return re.findall(r"^test (\S+) \.\.\. FAILED$", done.stdout, re.MULTILINE)
+
+
+def main(words: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in files.stdout.splitlines():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tree / name)
+        survived = []
+        print("| step that is wrong | noticed by |\n| --- | --- |", flush=True)
+        for mutant in chosen:
+            before = apply(tree, mutant)
+            failed = failing(tree, mutant)
+            (tree / ENGINE / mutant.file).write_text(before)
+            if not failed:
+                survived.append(mutant.name)
+            others = f" and {len(failed) - 1} more" if failed and len(failed) > 1 else ""
+            print(f"| {mutant.name} | {f'`{failed[0]}`{others}' if failed else '**nothing**'} |", flush=True)
+    print(f"mutants: {len(chosen) - len(survived)} of {len(chosen)} noticed")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
