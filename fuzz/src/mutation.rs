@@ -152,11 +152,17 @@ pub fn collect_all(store: &Store, exact: bool) {
     let _ = store.plan_forget(&keep, &Unobserved);
     let collected = store.gc(&GcOptions::default(), &Unobserved);
     let after = restorable(store);
-    assert!(!exact || collected.is_err() || before == after, "a collection lost something");
+    assert!(
+        !exact || collected.is_err() || before == after,
+        "a collection lost something"
+    );
     let Ok(plan) = store.plan_forget(&keep, &Unobserved) else {
         return;
     };
-    let _ = (store.forget(&plan, &Unobserved), store.gc(&GcOptions::default(), &Unobserved));
+    let _ = (
+        store.forget(&plan, &Unobserved),
+        store.gc(&GcOptions::default(), &Unobserved),
+    );
 }
 
 /// Forks, removes a tag and saves; with `exact`, what was saved comes back.

@@ -28,19 +28,28 @@ const PACK_LEN_TARGET: u64 = 1 << 30;
 
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
+    let txn = draft.store.begin(observer)?;
+    let attempt = || commit_within(draft, &txn, observer);
+    draft.store.with_packs_there(attempt)
+}
+
+fn commit_within(
+    draft: &Draft<'_>,
+    txn: &Transaction,
+    observer: &dyn Observer,
+) -> Result<SaveReport> {
     let store = &draft.store;
-    let txn = store.begin(observer)?;
-    load_catalog(&draft.store, draft.parent())?;
+    load_catalog(store, draft.parent())?;
     let full = full_kind(draft);
     let mut body = empty_body(draft, store.settings().chunk_len);
     body.chunk_count()?;
     let items = items(draft, &body);
     taken::refuse(draft, &body, &items, observer)?;
-    let written = write_packs(draft, &txn, full, &items, &mut body, observer)?;
+    let written = write_packs(draft, txn, full, &items, &mut body, observer)?;
     let manifest = Manifest::new(body, Placement::default(), Vec::new(), written.statistics)?;
     publish(
         store,
-        &txn,
+        txn,
         manifest,
         Publication {
             run: &draft.options.run,
@@ -61,6 +70,15 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
     let txn = store.begin(&Unobserved)?;
     // Until now a collector could take it away.
     let source = &store.checkpoint_by_id(&source.id())?;
+    store.with_packs_there(|| fork_within(store, &txn, source, run))
+}
+
+fn fork_within(
+    store: &Store,
+    txn: &Transaction,
+    source: &Checkpoint,
+    run: &str,
+) -> Result<SaveReport> {
     let from = source.manifest();
     load_catalog(store, Some(source))?;
     let body = Body {
@@ -72,7 +90,7 @@ pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<Save
     manifest.dropped.clone_from(&from.dropped);
     publish(
         store,
-        &txn,
+        txn,
         manifest,
         Publication {
             run,

@@ -19,12 +19,7 @@ use crate::store::path;
 /// Holds that every pack found by dedup is still there: a collector may have run meanwhile.
 pub(super) fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
     for hint in packs {
-        let opened = PackFile::open_for_records(&*store.0.disk, &hint.pack);
-        if let Err(error) = opened.and_then(|pack| pack.require_len(hint.len)) {
-            // What this process knows of the store is out of date.
-            store.forget_packs();
-            return Err(error.hint("the store changed during the save; save again"));
-        }
+        PackFile::open_for_records(&*store.0.disk, &hint.pack)?.require_len(hint.len)?;
     }
     Ok(())
 }

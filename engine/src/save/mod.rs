@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// `InvalidInput` if the run's name is not allowed, `NotFound` if the parent is none.
     pub fn draft<'a>(&self, options: SaveOptions) -> Result<Draft<'a>> {
-        self.require_run_name(&options.run)?;
+        crate::format::name::check(&options.run, "run")?;
         for tag in &options.tags {
             self.require_tag_name(tag)?;
             if *tag == options.run {
@@ -133,6 +133,9 @@ impl Store {
             Some(revision) => Some(self.checkpoint(revision)?),
             None => self.newest_whole(&options.run)?,
         };
+        if parent.as_ref().is_none_or(|p| p.place().run != options.run) {
+            self.require_run_name(&options.run)?;
+        }
         Ok(Draft::new(self.clone(), options, parent.map(Arc::new)))
     }
 

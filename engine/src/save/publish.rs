@@ -69,11 +69,12 @@ pub(super) fn publish(
     let _ordered = store.lock_run(save.run, save.observer)?;
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
-    survivors::promote(store, txn, &places)?;
+    let listing = store.0.history.summaries(disk, places.clone())?;
+    survivors::promote(store, txn, &listing)?;
     if save.new_run && !places.is_empty() {
         return Err(run_exists(save.run));
     }
-    if let Some(existing) = taken::at_step(store, &places, manifest.body.step)? {
+    if let Some(existing) = taken::at_step(store, &listing, manifest.body.step)? {
         taken::require_same(&existing, &manifest.body)?;
         let thinned = existing.dropped != manifest.dropped;
         let existing = match save.durability {

@@ -5,14 +5,13 @@ use crate::error::Result;
 use crate::format::placement::Durability;
 use crate::save::durable;
 use crate::store::Store;
-use crate::store::history::{self, Place};
+use crate::store::history::{self, Listing, Place};
 use crate::store::path;
 use crate::store::txn::Transaction;
 
 /// Makes the relaxed checkpoints of earlier boots durable that are whole. The run's lock is held.
-pub(super) fn promote(store: &Store, txn: &Transaction, places: &[Place]) -> Result<()> {
+pub(super) fn promote(store: &Store, txn: &Transaction, listing: &Listing) -> Result<()> {
     let disk = &*store.0.disk;
-    let listing = store.0.history.summaries(disk, places.to_vec())?;
     let survived = listing.checkpoints.iter().filter(|summary| {
         let placement = &summary.placement;
         placement.durability == Durability::Relaxed && placement.boot != disk.boot_id()

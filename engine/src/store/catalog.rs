@@ -267,20 +267,6 @@ impl Catalog {
             .complete
     }
 
-    /// Whether a pack that it knows of is gone.
-    pub(crate) fn lacks_a_pack(&self, disk: &dyn Disk) -> Result<bool> {
-        let known = || -> Vec<PackId> {
-            let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-            let unproven = tables.unproven.values().flatten().map(|u| u.pack);
-            tables.packs.keys().copied().chain(unproven).collect()
-        };
-        if known().is_empty() {
-            return Ok(false);
-        }
-        let there: HashSet<PackId> = packs::list(disk)?.into_iter().collect();
-        Ok(known().iter().any(|id| !there.contains(id)))
-    }
-
     /// Forgets everything, so that packs that were removed or added since are seen.
     pub(crate) fn forget(&self) {
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = Tables::default();

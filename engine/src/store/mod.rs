@@ -146,12 +146,21 @@ impl Store {
     /// Starts a transaction, if this version may write to the store.
     pub(crate) fn begin(&self, observer: &dyn Observer) -> Result<Transaction> {
         self.require_writable()?;
-        let txn = Transaction::begin(&self.0.disk, self.patience(observer))?;
-        // What a collector removed before this transaction, it must not rely on.
-        if self.0.catalog.lacks_a_pack(&*self.0.disk)? {
-            self.forget_packs();
+        Transaction::begin(&self.0.disk, self.patience(observer))
+    }
+
+    /// Works with what this process knows of the packs; if one of them turns out to be gone,
+    /// because a collector removed it before this transaction, once more with fresh eyes.
+    /// Within a transaction no pack goes.
+    pub(crate) fn with_packs_there<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        match work() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                tracing::info!(%error, "a pack is gone; the others are looked at again");
+                self.forget_packs();
+                work()
+            }
+            done => done,
         }
-        Ok(txn)
     }
 
     /// How long to wait for others.
