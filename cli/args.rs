@@ -165,6 +165,7 @@ pub(crate) enum Command {
     Fork(command::fork::Fork),
     Forget(command::forget::ForgetArgs),
     Gc(command::gc::Gc),
+    Compact(command::compact::Compact),
     Demo(command::demo::Demo),
     Completions(command::completions::Completions),
     Man(command::man::Man),

@@ -5,6 +5,7 @@ mod support; // states that look like training, stores on temporary folders, sim
 
 mod chains; // bounds, sharing, runs, several writers at once
 mod cli; // the command: what it prints, what it refuses, how it exits
+mod compaction; // fewer and smaller packs, the same checkpoints
 mod compat; // golden stores: the good come back, the bad are refused, each for its reason
 mod corruption; // damage of every kind: an error of the right kind or the right bytes
 mod crash; // a power cut at any moment loses nothing that was acknowledged

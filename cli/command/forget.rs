@@ -221,7 +221,9 @@ fn summary(plan: &ForgetPlan, dry_run: bool) -> String {
     );
     if freed.idle_bytes > 0 {
         let idle = size::bytes(freed.idle_bytes);
-        line.push_str(&format!(", {idle} more in packs that are still needed"));
+        line.push_str(&format!(
+            ", {idle} more in packs that are still needed (`milepost compact` frees it)"
+        ));
     }
     line
 }

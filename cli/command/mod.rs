@@ -1,5 +1,6 @@
 //! One file for each verb; each uses only the engine's public interface.
 
+pub(crate) mod compact;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command, session: &Session) -> Result {
         Command::Fork(args) => fork::run(&args, session),
         Command::Forget(args) => forget::run(&args, session),
         Command::Gc(args) => gc::run(&args, session),
+        Command::Compact(args) => compact::run(&args, session),
         Command::Demo(args) => demo::run(&args, session),
         Command::DemoChild(args) => demo::run_child(&args, session),
         Command::Completions(args) => completions::run(&args, session),

@@ -8,6 +8,7 @@
 pub mod chain;
 pub mod chunking;
 pub mod codec;
+pub mod compact;
 pub mod dtype;
 mod error;
 pub mod format;
@@ -23,6 +24,7 @@ pub mod save;
 pub mod store;
 pub mod verify;
 
+pub use compact::{CompactOptions, CompactReport};
 pub use dtype::Dtype;
 pub use error::{Error, ErrorKind, Result};
 pub use format::placement::Durability;

@@ -1,5 +1,6 @@
 //! The command: what it prints, what it refuses, how it exits.
 
+mod compaction;
 mod deletion; // forget and gc: the plan and the deed
 mod demo; // trains, kills, resumes and proves
 mod files; // safetensors files come back byte for byte

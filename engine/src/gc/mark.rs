@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::error::{ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::format::pack::IndexEntry;
+use crate::format::placement::PackHint;
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::store::cache;
 use crate::store::catalog::{Catalog, Located};
 use crate::store::disk::Disk;
 use crate::store::history::{self, Place};
-use crate::store::pack_file::PackFile;
+use crate::store::pack_file::{PackFile, SealedPack};
 use crate::store::packs;
 
 /// What is needed of one pack.
@@ -44,6 +45,10 @@ pub(crate) struct Mark<'d> {
     marked: HashSet<Place>,
     /// What of each pack is needed.
     pub(crate) needed: HashMap<PackId, Needed>,
+    /// The records that are needed, each once.
+    pub(crate) live: Vec<Located>,
+    /// The chunks that checkpoints hold themselves.
+    pub(crate) held: HashSet<ChunkId>,
     /// Checkpoints that cannot be restored in full.
     pub(crate) unresolved: Vec<Place>,
     /// Every pack that is whole; made when hints are not enough.
@@ -61,6 +66,8 @@ impl<'d> Mark<'d> {
             damaged: BTreeSet::new(),
             marked: HashSet::new(),
             needed: HashMap::new(),
+            live: Vec::new(),
+            held: HashSet::new(),
             unresolved: Vec::new(),
             whole: None,
         };
@@ -145,6 +152,36 @@ impl<'d> Mark<'d> {
         self.add(new, observer)
     }
 
+    /// The manifests that were marked, in no order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.marked.iter()
+    }
+
+    /// Packs that are needed and whose every needed record is known, and their bytes.
+    pub(crate) fn rewritable(&self) -> impl Iterator<Item = (&PackId, u64)> {
+        let known = self.needed.iter().filter(|(_, needed)| !needed.whole);
+        known.filter_map(|(id, _)| Some((id, *self.listed.get(id)?)))
+    }
+
+    /// Bytes of the records of a pack.
+    pub(crate) fn record_bytes(&self, pack: &PackId) -> u64 {
+        self.record_bytes.get(pack).copied().unwrap_or_default()
+    }
+
+    /// Adds packs that were written since.
+    pub(crate) fn add_packs(&mut self, packs: &[SealedPack]) {
+        for pack in packs {
+            self.add_pack(pack.hint.pack, pack.hint.len, pack.entries.clone());
+        }
+    }
+
+    /// Whether a reader that is told of these packs alone finds all that a manifest needs.
+    pub(crate) fn is_enough(&self, packs: &[PackHint], manifest: &Manifest) -> bool {
+        let packs: HashSet<PackId> = packs.iter().map(|hint| hint.pack).collect();
+        let chunks = manifest.needed_chunks();
+        resolve(&self.catalog, chunks, |pack| packs.contains(pack)).is_some()
+    }
+
     /// How many manifests were marked.
     pub(crate) fn checkpoints(&self) -> u64 {
         self.marked.len() as u64
@@ -161,10 +198,7 @@ impl<'d> Mark<'d> {
     pub(crate) fn idle_bytes(&self) -> u64 {
         let idle = |(id, needed): (&PackId, &Needed)| match needed.whole {
             true => 0,
-            false => {
-                let all = self.record_bytes.get(id).copied().unwrap_or_default();
-                all.saturating_sub(needed.bytes)
-            }
+            false => self.record_bytes(id).saturating_sub(needed.bytes),
         };
         self.needed.iter().map(idle).sum()
     }
@@ -173,6 +207,7 @@ impl<'d> Mark<'d> {
     pub(crate) fn add_manifest(&mut self, place: &Place, manifest: &Manifest) -> Result<()> {
         let hinted: HashSet<PackId> = manifest.packs.iter().map(|hint| hint.pack).collect();
         let needs = || manifest.needed_chunks();
+        self.held.extend(needs());
         if let Some(found) = resolve(&self.catalog, needs(), |pack| hinted.contains(pack)) {
             self.note(&found);
             return Ok(());
@@ -214,6 +249,7 @@ impl<'d> Mark<'d> {
             let needed = self.needed.entry(located.pack).or_default();
             if needed.records.insert(located.entry.offset) {
                 needed.bytes += u64::from(located.entry.stored_len);
+                self.live.push(located.clone());
             }
         }
     }

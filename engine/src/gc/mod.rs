@@ -66,14 +66,43 @@ impl Store {
             mark.add(history::all_places(disk)?, observer)?;
             return planned(disk, &mark);
         }
-        self.require_writable()?;
-        let _alone = lock_collector(disk)?;
-        txn::clean(disk, self.patience(observer))?;
+        Collector::begin(self, observer)?.collect(options, observer)
+    }
+}
+
+/// The one process that may remove packs of a store.
+pub(crate) struct Collector<'s> {
+    store: &'s Store,
+    _alone: Box<dyn Lock>,
+}
+
+impl<'s> Collector<'s> {
+    /// Becomes it, and clears away what dead writers left.
+    pub(crate) fn begin(store: &'s Store, observer: &dyn Observer) -> Result<Self> {
+        store.require_writable()?;
+        let disk = &*store.0.disk;
+        let alone = lock_collector(disk)?;
+        txn::clean(disk, store.patience(observer))?;
+        Ok(Self {
+            store,
+            _alone: alone,
+        })
+    }
+
+    /// Marks what every checkpoint needs.
+    pub(crate) fn mark(&self, observer: &dyn Observer) -> Result<Mark<'s>> {
+        let disk = &*self.store.0.disk;
         settle_removals(disk)?;
+        mark_all(disk, &trash::list(disk)?, observer)
+    }
+
+    /// Removes packs that no checkpoint needs.
+    pub(crate) fn collect(&self, options: &GcOptions, observer: &dyn Observer) -> Result<GcReport> {
+        let disk = &*self.store.0.disk;
         let before = trash::list(disk)?;
-        let mut mark = mark_all(disk, &before, observer)?;
-        let swept = sweep(disk, &mut mark, self.patience(observer))?;
-        self.forget_packs();
+        let mut mark = self.mark(observer)?;
+        let swept = sweep(disk, &mut mark, self.store.patience(observer))?;
+        self.store.forget_packs();
         // Where locks hold, nothing can have come to need what was moved; not everywhere do they.
         mark.add_new(observer)?;
         let (back, gone): (Vec<_>, Vec<_>) = swept
@@ -146,7 +175,7 @@ fn settle_removals(disk: &dyn Disk) -> Result<()> {
 }
 
 /// Marks what every checkpoint needs; packs in the trash that one lacks are brought back first.
-fn mark_all<'d>(
+pub(crate) fn mark_all<'d>(
     disk: &'d dyn Disk,
     trash: &[(PackId, u64)],
     observer: &dyn Observer,

@@ -1,43 +1,25 @@
-//! One chunk of a save: known already, or encoded against the best base that the bounds allow.
+//! One chunk of a save: known already, or given a record.
 
-use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::chain::{self, Bounds, Candidate};
-use crate::codec::{self, Estimate, Form, Layout, Workspace};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::format::pack::IndexEntry;
-use crate::format::store_file::Level;
 use crate::hash;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
 use crate::restore::recipe::Recipe;
 use crate::save::Full;
-use crate::save::probe::Probe;
+use crate::save::encoder::{Bases, ChunkEncoder, ChunkTask};
 use crate::store::Store;
 
 /// What holds for all chunks of a save.
 pub(crate) struct ChunkSaver<'s> {
     pub(crate) store: &'s Store,
-    pub(crate) bounds: Bounds,
-    pub(crate) level: Level,
+    pub(crate) encoder: ChunkEncoder<'s>,
     pub(crate) full: Full,
-    /// Decode every record before it is written.
-    pub(crate) verify: bool,
     /// Chunks that this save stores, so that equal ones are stored once.
     pub(crate) claimed: Mutex<HashSet<ChunkId>>,
-}
-
-/// One chunk and what is known of it beforehand.
-pub(crate) struct ChunkTask<'t> {
-    pub(crate) raw: &'t [u8],
-    pub(crate) form: Form,
-    /// The parent's chunk of the same tensor and range, if it is as long.
-    pub(crate) parent: Option<ChunkId>,
-    pub(crate) index: u64,
-    pub(crate) base_probe: &'t Probe,
-    pub(crate) grid_probe: &'t Probe,
 }
 
 /// What became of a chunk.
@@ -50,11 +32,22 @@ pub(crate) struct SavedChunk {
     pub(crate) changed_lanes: u64,
 }
 
-/// A base that was chosen, with its bytes.
-struct Base {
-    candidate: Candidate,
-    raw: Arc<Vec<u8>>,
-    estimate: Estimate,
+impl Bases for Store {
+    fn is_usable(&self, chunk: &ChunkId) -> Result<bool> {
+        self.0.catalog.settle(&*self.0.disk, chunk)
+    }
+
+    fn record(&self, chunk: &ChunkId) -> Option<Arc<IndexEntry>> {
+        self.0.catalog.find(chunk).map(|located| located.entry)
+    }
+
+    fn decode(&self, chunk: &ChunkId, decoder: &mut Decoder) -> Result<Vec<u8>> {
+        let (disk, catalog) = (&*self.0.disk, &self.0.catalog);
+        let recipe = Recipe::find(catalog, chunk)?;
+        let mut raw = vec![0; recipe.raw_len()];
+        decoder.decode(disk, catalog, &recipe, false, &mut raw)?;
+        Ok(raw)
+    }
 }
 
 impl ChunkSaver<'_> {
@@ -64,8 +57,8 @@ impl ChunkSaver<'_> {
             .parent
             .filter(|parent| self.equals_held(parent, task.raw));
         let id = unchanged.unwrap_or_else(|| hash::chunk_id(task.raw));
-        let lanes = (task.raw.len() / task.form.lane.width) as u64;
         if self.is_stored(&id, decoder)? || !self.claim(&id) {
+            let lanes = (task.raw.len() / task.form.lane.width) as u64;
             let changed_lanes = if task.parent == Some(id) { 0 } else { lanes };
             return Ok(SavedChunk {
                 id,
@@ -73,36 +66,18 @@ impl ChunkSaver<'_> {
                 changed_lanes,
             });
         }
-        let alone = LazyCell::new(|| codec::estimate_alone(task.raw, task.form));
-        let base = self.choose_base(task, &alone, decoder)?;
-        let changed_lanes = base.as_ref().map_or(lanes, |b| {
-            codec::changed_lanes(task.raw, &b.raw, task.form.lane)
-        });
-        let (record, entry, layout) =
-            self.encode(task, id, base.as_ref(), &alone, &mut decoder.workspace)?;
-        if task.form.rows.is_some() {
-            task.grid_probe.tell(layout.is_grid());
-        }
-        if self.verify {
-            self.decode_again(task, &record, base.as_ref(), &mut decoder.workspace)?;
-        }
-        self.hold_next_base(task, &entry, base.as_ref());
+        let may_use_base = self.full == Full::Auto;
+        let encoded = self.encoder.encode(task, id, may_use_base, decoder)?;
         Ok(SavedChunk {
             id,
-            record: Some((record, entry)),
-            changed_lanes,
+            record: Some((encoded.record, encoded.entry)),
+            changed_lanes: encoded.changed_lanes,
         })
     }
 
     /// Whether the parent's chunk is held in memory and equal: comparing is cheaper than hashing.
     fn equals_held(&self, parent: &ChunkId, raw: &[u8]) -> bool {
-        let held = self
-            .store
-            .0
-            .bases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(parent);
+        let held = self.encoder.held(parent);
         held.is_some_and(|held| held.as_slice() == raw)
     }
 
@@ -118,7 +93,7 @@ impl ChunkSaver<'_> {
             if self.full != Full::Auto && !is_full() {
                 return Ok(false);
             }
-            if !self.verify || self.decodes(id, decoder)? {
+            if !self.encoder.verify || self.decodes(id, decoder)? {
                 return Ok(true);
             }
             catalog.drop_record(id);
@@ -146,224 +121,4 @@ impl ChunkSaver<'_> {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(*id)
     }
-
-    /// The nearest base that the bounds allow and that saves enough.
-    fn choose_base(
-        &self,
-        task: &ChunkTask<'_>,
-        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
-        decoder: &mut Decoder,
-    ) -> Result<Option<Base>> {
-        if self.full != Full::Auto || !task.base_probe.is_worth_trying(task.index) {
-            return Ok(None);
-        }
-        let store = &self.store.0;
-        let find = |id: &ChunkId| store.catalog.find(id).map(|l| l.entry);
-        let usable = match &task.parent {
-            Some(parent) => store.catalog.settle(&*store.disk, parent)?,
-            None => false,
-        };
-        let parent = task
-            .parent
-            .filter(|_| usable)
-            .and_then(|id| find(&id))
-            .filter(|e| e.raw_len as usize == task.raw.len());
-        let mut candidate = parent.map(Candidate::parent);
-        while let Some(tried) = candidate {
-            // The lower bound of a record's cost rules most bases out before they are decoded.
-            if !tried.fits(self.bounds, merge_cost(task.raw.len()), task.raw.len()) {
-                candidate = Candidate::base_of(&tried.base, find);
-                continue;
-            }
-            let raw = match self.base_bytes(&tried.base, decoder) {
-                Ok(raw) => raw,
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    // Old damage must not keep what is new from being saved.
-                    tracing::warn!(%error, "a damaged base is passed over");
-                    task.base_probe.tell(false);
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            };
-            let estimate = codec::estimate(task.raw, &raw, task.form);
-            if estimate.stored_len * 1000 > alone.stored_len * (1000 - self.bounds.gain_min_milli())
-            {
-                task.base_probe.tell(false);
-                return Ok(None);
-            }
-            let own_cost = estimate.stored_len as u64 + merge_cost(task.raw.len());
-            if tried.fits(self.bounds, own_cost, task.raw.len())
-                && !tried.is_worn_out(estimate.stored_len)
-            {
-                task.base_probe.tell(true);
-                return Ok(Some(Base {
-                    candidate: tried,
-                    raw,
-                    estimate,
-                }));
-            }
-            candidate = Candidate::base_of(&tried.base, find);
-        }
-        Ok(None)
-    }
-
-    /// A base's raw bytes: held from an earlier save, or decoded.
-    fn base_bytes(&self, base: &IndexEntry, decoder: &mut Decoder) -> Result<Arc<Vec<u8>>> {
-        let held = self
-            .store
-            .0
-            .bases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&base.chunk);
-        if let Some(raw) = held {
-            return Ok(raw);
-        }
-        let recipe = Recipe::find(&self.store.0.catalog, &base.chunk)?;
-        let mut raw = vec![0; recipe.raw_len()];
-        decoder.decode(
-            &*self.store.0.disk,
-            &self.store.0.catalog,
-            &recipe,
-            false,
-            &mut raw,
-        )?;
-        Ok(Arc::new(raw))
-    }
-
-    /// The record: against the base if it really keeps the bounds and really is smaller.
-    fn encode(
-        &self,
-        task: &ChunkTask<'_>,
-        id: ChunkId,
-        base: Option<&Base>,
-        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
-        workspace: &mut Workspace,
-    ) -> Result<(Vec<u8>, IndexEntry, Layout)> {
-        let mut record = Vec::with_capacity(codec::max_encoded_len(task.raw.len()));
-        if let Some(base) = base {
-            let encoding = codec::encode_estimated(
-                task.raw,
-                Some(&base.raw),
-                task.form,
-                &base.estimate,
-                self.level,
-                workspace,
-                &mut record,
-            )?;
-            let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
-            if !encoding.uses_base {
-                return Ok((record, self.entry(task, id, None, cost), encoding.layout));
-            }
-            // An estimate leaves out the head.
-            let payload = record.len().saturating_sub(codec::max_encoded_len(0));
-            let is_smaller = payload <= alone.stored_len;
-            if is_smaller && base.candidate.fits(self.bounds, cost, task.raw.len()) {
-                return Ok((
-                    record,
-                    self.entry(task, id, Some(base), cost),
-                    encoding.layout,
-                ));
-            }
-            record.clear();
-        }
-        let encoding = codec::encode_estimated(
-            task.raw,
-            None,
-            task.form,
-            alone,
-            self.level,
-            workspace,
-            &mut record,
-        )?;
-        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
-        if self.bounds.allow(0, cost, task.raw.len()) {
-            return Ok((record, self.entry(task, id, None, cost), encoding.layout));
-        }
-        // Nothing costs less to restore than the bytes themselves.
-        record.clear();
-        let encoding = codec::encode_raw(task.raw, task.form.lane, &mut record)?;
-        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
-        Ok((record, self.entry(task, id, None, cost), encoding.layout))
-    }
-
-    /// The index entry, without what the pack writer fills in; the cycle's length gets the
-    /// record's own there.
-    fn entry(
-        &self,
-        task: &ChunkTask<'_>,
-        id: ChunkId,
-        base: Option<&Base>,
-        cost: u64,
-    ) -> IndexEntry {
-        let saturate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let on = base.map(|b| &b.candidate);
-        IndexEntry {
-            chunk: id,
-            offset: 0,
-            stored_len: 0,
-            raw_len: saturate(task.raw.len() as u64),
-            crc32: 0,
-            cost: saturate(cost + on.map_or(0, |c| u64::from(c.base.cost))),
-            cycle_len: on.map_or(0, |c| c.cycle_len),
-            age: on.map_or(0, |c| c.age.saturating_add(1)),
-            depth: on.map_or(0, |c| c.base.depth.saturating_add(1)),
-            inputs: on.map(|c| c.base.chunk).into_iter().collect(),
-        }
-    }
-
-    fn decode_again(
-        &self,
-        task: &ChunkTask<'_>,
-        record: &[u8],
-        base: Option<&Base>,
-        workspace: &mut Workspace,
-    ) -> Result<()> {
-        let inputs: Vec<&[u8]> = base.map(|b| b.raw.as_slice()).into_iter().collect();
-        let head = crate::format::record::decode_head(record)?;
-        let inputs = inputs.get(..usize::from(head.inputs)).unwrap_or_default();
-        let mut raw = vec![0; task.raw.len()];
-        codec::decode(record, inputs, &mut raw, workspace)?;
-        if raw == task.raw {
-            return Ok(());
-        }
-        Err(Error::corrupt(
-            "encoder",
-            "a record does not decode to what was saved; memory may be bad",
-        ))
-    }
-
-    /// Keeps in memory what the next save will code against: this chunk, unless a delta on top
-    /// of it would break the budget, or else its base once more.
-    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<&Base>) {
-        let mut bases = self
-            .store
-            .0
-            .bases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let Some(base) = base else {
-            if let Some(parent) = &task.parent {
-                bases.remove(parent);
-            }
-            if task.base_probe.is_worth_trying(1) {
-                bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
-            }
-            return;
-        };
-        let base_id = base.candidate.base.chunk;
-        let own_cost = u64::from(entry.cost).saturating_sub(u64::from(base.candidate.base.cost));
-        let again = Candidate::parent(Arc::new(entry.clone()));
-        if again.fits(self.bounds, own_cost, task.raw.len()) {
-            bases.remove(&base_id);
-            bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
-        } else {
-            bases.insert(base_id, Arc::clone(&base.raw));
-        }
-    }
-}
-
-/// What merging alone costs: less than any record against a base.
-fn merge_cost(raw_len: usize) -> u64 {
-    raw_len as u64 * chain::weight::MERGE / 256
 }

@@ -6,32 +6,21 @@ use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::placement::PackHint;
 use crate::id::{ChunkId, PackId};
-use crate::store::Store;
 use crate::store::catalog::Catalog;
-use crate::store::pack_file::SealedPack;
+use crate::store::disk::Disk;
 use crate::store::packs::missing_chunk;
 
 /// Everything that restoring a checkpoint needs.
-pub(super) struct Closure {
-    pub(super) packs: Vec<PackHint>,
-    pub(super) depth: u8,
-    pub(super) cost: u64,
-    pub(super) chunks: u64,
+pub(crate) struct Closure {
+    pub(crate) packs: Vec<PackHint>,
+    pub(crate) depth: u8,
+    pub(crate) cost: u64,
+    pub(crate) chunks: u64,
 }
 
 impl Closure {
-    /// With `own`, the records of these packs are taken, whatever else the store has.
-    pub(super) fn of(
-        store: &Store,
-        manifest: &Manifest,
-        own: Option<&[SealedPack]>,
-    ) -> Result<Self> {
-        let own = own.map(|packs| {
-            let own = Catalog::default();
-            packs.iter().for_each(|pack| pack.add_to(&own));
-            own
-        });
-        let catalog = own.as_ref().unwrap_or(&store.0.catalog);
+    /// The least deep records of the catalog; those that lack an input are dropped from it.
+    pub(crate) fn of(disk: &dyn Disk, catalog: &Catalog, manifest: &Manifest) -> Result<Self> {
         let mut closure = Self {
             packs: Vec::new(),
             depth: 0,
@@ -41,7 +30,7 @@ impl Closure {
         let mut seen: HashSet<ChunkId> = HashSet::new();
         let mut packs: HashMap<PackId, u64> = HashMap::new();
         for chunk in manifest.needed_chunks() {
-            if !catalog.settle(&*store.0.disk, chunk)? {
+            if !catalog.settle(disk, chunk)? {
                 return Err(missing_chunk(chunk));
             }
             let located = catalog.find(chunk).ok_or_else(|| missing_chunk(chunk))?;
@@ -67,5 +56,15 @@ impl Closure {
             .collect();
         closure.packs.sort_unstable_by_key(|hint| hint.pack);
         Ok(closure)
+    }
+
+    /// Says in a manifest what it needs.
+    pub(crate) fn describe(&self, manifest: &mut Manifest) {
+        manifest.packs.clone_from(&self.packs);
+        let placement = &mut manifest.placement;
+        placement.full = self.depth == 0;
+        placement.depth = self.depth;
+        placement.restore_cost = self.cost;
+        placement.chunks = self.chunks;
     }
 }

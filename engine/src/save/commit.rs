@@ -13,6 +13,7 @@ use crate::progress::{Observer, Unobserved};
 use crate::restore::Checkpoint;
 use crate::save::chunk::ChunkSaver;
 use crate::save::draft::Draft;
+use crate::save::encoder::ChunkEncoder;
 use crate::save::items::{empty_body, items};
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, publish};
@@ -20,11 +21,8 @@ use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
 use crate::store::history;
-use crate::store::pack_file::{PackWriter, SealedPack, UnnamedPack};
+use crate::store::pack_file::{PACK_LEN_TARGET, PackWriter, SealedPack, UnnamedPack};
 use crate::store::txn::Transaction;
-
-/// A pack is closed and another begun beyond this many bytes.
-const PACK_LEN_TARGET: u64 = 1 << 30;
 
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
@@ -170,10 +168,14 @@ fn write_packs(
     let durability = draft.options.durability;
     let saver = ChunkSaver {
         store,
-        bounds: Bounds::from(store.settings()),
-        level: draft.options.level.unwrap_or(store.settings().level),
+        encoder: ChunkEncoder {
+            bases: store,
+            cache: &store.0.bases,
+            bounds: Bounds::from(store.settings()),
+            level: draft.options.level.unwrap_or(store.settings().level),
+            verify: durability == Durability::Verified,
+        },
         full,
-        verify: durability == Durability::Verified,
         claimed: Mutex::default(),
     };
     let durable = durability != Durability::Relaxed;

@@ -26,7 +26,7 @@ pub(super) fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
 
 /// Makes packs and their names durable. What a durable checkpoint needs is so already; packs of
 /// others, found by dedup, may not be.
-pub(super) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint]) -> Result<()> {
+pub(crate) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint]) -> Result<()> {
     let disk = &*store.0.disk;
     let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
     let mut folders = HashSet::new();
@@ -42,7 +42,7 @@ pub(super) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint])
             let proved = synced.and_then(|()| PackFile::open_uncached(disk, &hint.pack)?.prove());
             if let Err(error) = proved {
                 store.forget_packs();
-                return Err(error.hint("save again: what another save left could not be kept"));
+                return Err(error.hint("try again: what another save left could not be kept"));
             }
         }
         folders.insert(path.parent());

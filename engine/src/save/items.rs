@@ -1,13 +1,12 @@
 //! What is to be cut: the tensors and blobs of a draft, beside those of its parent.
 
-use crate::chunking::{self, Cut};
-use crate::dtype::{self, Lane};
+use crate::chunking;
+use crate::dtype;
 use crate::format::body::{BlobEntry, Body, TensorEntry};
-use crate::id::ChunkId;
 use crate::restore::Checkpoint;
+use crate::save::column::Column;
 use crate::save::draft::Draft;
 use crate::save::pipeline::Item;
-use crate::save::probe::Probe;
 
 /// The body without chunk ids.
 pub(super) fn empty_body(draft: &Draft<'_>, chunk_len: u32) -> Body {
@@ -40,58 +39,15 @@ pub(super) fn empty_body(draft: &Draft<'_>, chunk_len: u32) -> Body {
 /// Tensors first, then blobs: the order of the body.
 pub(super) fn items<'a>(draft: &'a Draft<'_>, body: &Body) -> Vec<Item<'a>> {
     let parent = draft.parent().map(|p| &p.manifest().body);
-    let alike = |cut: Cut, found: Option<(Cut, &'a [ChunkId])>| match found {
-        Some((parent_cut, chunks)) if parent_cut == cut => chunks,
-        _ => &[],
-    };
-    let tensors = draft
-        .tensors
-        .values()
-        .zip(&body.tensors)
-        .map(|(t, entry)| Item {
-            source: t.source,
-            lane: t.dtype.lane(),
-            cut: entry.cut(),
-            parent_chunks: alike(
-                entry.cut(),
-                parent
-                    .and_then(|p| p.tensor(&entry.name))
-                    .filter(|p| p.dtype == entry.dtype)
-                    .map(|p| (p.cut(), p.chunks.as_slice())),
-            ),
-            row_len: row_len(entry),
-            base_probe: Probe::default(),
-            grid_probe: Probe::default(),
-        });
-    let blobs = draft
-        .blobs
-        .values()
-        .zip(&body.blobs)
-        .map(|((source, _), entry)| Item {
-            source: *source,
-            lane: Lane {
-                width: 1,
-                float: false,
-            },
-            cut: entry.cut(),
-            parent_chunks: alike(
-                entry.cut(),
-                parent
-                    .and_then(|p| p.blob(&entry.name))
-                    .map(|p| (p.cut(), p.chunks.as_slice())),
-            ),
-            row_len: None,
-            base_probe: Probe::default(),
-            grid_probe: Probe::default(),
-        });
+    let tensors = draft.tensors.values().zip(&body.tensors);
+    let tensors = tensors.map(|(t, entry)| Item {
+        source: t.source,
+        column: Column::of_tensor(entry, parent),
+    });
+    let blobs = draft.blobs.values().zip(&body.blobs);
+    let blobs = blobs.map(|((source, _), entry)| Item {
+        source: *source,
+        column: Column::of_blob(entry, parent),
+    });
     tensors.chain(blobs).collect()
-}
-
-/// Lanes in a row of a tensor, where it is a table.
-fn row_len(entry: &TensorEntry) -> Option<usize> {
-    let lane_bits = entry.dtype.lane().width as u64 * 8;
-    let elements = chunking::row_elements(&entry.shape, entry.chunk_elements)?;
-    let bits = elements.checked_mul(entry.dtype.bits())?;
-    let lanes = (bits % lane_bits == 0).then_some(bits / lane_bits)?;
-    usize::try_from(lanes).ok()
 }

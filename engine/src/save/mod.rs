@@ -1,10 +1,12 @@
 //! Save: draft, then cut and encode in parallel, write packs, publish.
 
 mod chunk;
-mod closure;
+pub(crate) mod closure;
+pub(crate) mod column;
 mod commit;
 mod draft;
-mod durable;
+pub(crate) mod durable;
+pub(crate) mod encoder;
 mod items;
 mod pipeline;
 mod probe;

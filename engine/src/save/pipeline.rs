@@ -9,14 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use crate::codec::{Form, Rows};
-use crate::dtype::Lane;
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::ChunkId;
 use crate::progress::{self, Observer};
-use crate::save::chunk::{ChunkSaver, ChunkTask, SavedChunk};
+use crate::save::chunk::{ChunkSaver, SavedChunk};
+use crate::save::column::Column;
 use crate::save::draft::Source;
-use crate::save::probe::Probe;
 
 /// Chunks that workers may be ahead of the writer, for each thread.
 const AHEAD_PER_THREAD: usize = 8;
@@ -24,14 +21,7 @@ const AHEAD_PER_THREAD: usize = 8;
 /// One tensor or blob to be cut into chunks.
 pub(crate) struct Item<'a> {
     pub(crate) source: Source<'a>,
-    pub(crate) lane: Lane,
-    pub(crate) cut: crate::chunking::Cut,
-    /// The parent's chunks of the same tensor or blob, if it is cut alike.
-    pub(crate) parent_chunks: &'a [ChunkId],
-    /// Lanes in a row, where the lanes are a table.
-    pub(crate) row_len: Option<usize>,
-    pub(crate) base_probe: Probe,
-    pub(crate) grid_probe: Probe,
+    pub(crate) column: Column<'a>,
 }
 
 /// One chunk of one item.
@@ -45,7 +35,7 @@ pub(crate) struct Piece {
 /// Every chunk of the items, in order.
 pub(crate) fn pieces(items: &[Item<'_>]) -> Vec<Piece> {
     let of_item = |(item, it): (usize, &Item<'_>)| {
-        let cut = it.cut;
+        let cut = it.column.cut;
         (0..cut.count()).map(move |index| Piece {
             item,
             index,
@@ -96,7 +86,7 @@ pub(crate) fn run(
     mut write: impl FnMut(&Piece, SavedChunk) -> Result<()>,
 ) -> Result<()> {
     let threads = saver.store.threads().min(pieces.len()).max(1);
-    let total = items.iter().map(|item| item.cut.total).sum();
+    let total = items.iter().map(|item| item.column.cut.total).sum();
     let mut done = 0;
     let mut finish = |piece: &Piece, saved: SavedChunk| {
         progress::check(observer)?;
@@ -182,24 +172,8 @@ fn save_piece(
 ) -> Result<SavedChunk> {
     let lost = || Error::new(ErrorKind::InvalidInput, "piece", "a piece of no item");
     let item = items.get(piece.item).ok_or_else(lost)?;
-    let index = usize::try_from(piece.index).unwrap_or(usize::MAX);
-    let first_lane = usize::try_from(piece.range.start).unwrap_or(usize::MAX) / item.lane.width;
-    let rows = item.row_len.map(|len| Rows {
-        len,
-        column: first_lane % len,
-    });
-    let task = ChunkTask {
-        raw: item.source.get(piece.range.clone(), buffer)?,
-        form: Form {
-            lane: item.lane,
-            rows: rows.filter(|_| item.grid_probe.is_worth_trying(piece.index)),
-        },
-        parent: item.parent_chunks.get(index).copied(),
-        index: piece.index,
-        base_probe: &item.base_probe,
-        grid_probe: &item.grid_probe,
-    };
-    saver.save(&task, decoder)
+    let raw = item.source.get(piece.range.clone(), buffer)?;
+    saver.save(&item.column.task(piece.index, raw), decoder)
 }
 
 fn write_in_order(

@@ -13,6 +13,7 @@ use crate::save::taken;
 use crate::save::{Full, SaveReport, run_exists};
 use crate::store::Store;
 use crate::store::cache;
+use crate::store::catalog::Catalog;
 use crate::store::disk::Published;
 use crate::store::history::{self, Place};
 use crate::store::pack_file::SealedPack;
@@ -38,10 +39,14 @@ pub(super) struct Publication<'p> {
     pub(super) observer: &'p dyn Observer,
 }
 
-impl<'p> Publication<'p> {
+impl Publication<'_> {
     /// The packs that must hold everything, if the checkpoint is to share with no other.
-    fn own_only(&self) -> Option<&'p [SealedPack]> {
-        (self.full == Full::SelfContained).then_some(self.packs)
+    fn own_only(&self) -> Option<Catalog> {
+        (self.full == Full::SelfContained).then(|| {
+            let own = Catalog::default();
+            self.packs.iter().for_each(|pack| pack.add_to(&own));
+            own
+        })
     }
 }
 
@@ -55,7 +60,8 @@ pub(super) fn publish(
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
     let closure = store.with_every_pack(&store.0.catalog, &[], manifest.needed_chunks(), || {
-        Closure::of(store, &manifest, save.own_only())
+        let own = save.own_only();
+        Closure::of(disk, own.as_ref().unwrap_or(&store.0.catalog), &manifest)
     })?;
     manifest.packs.clone_from(&closure.packs);
     durable::require_packs(store, &closure.packs)?;
@@ -184,10 +190,7 @@ fn make_durable(
     if placement.durability == Durability::Relaxed || !existing.dropped.is_empty() {
         placement.durability = durability;
         placement.boot = [0; 16];
-        placement.full = closure.depth == 0;
-        placement.depth = closure.depth;
-        placement.restore_cost = closure.cost;
-        existing.packs.clone_from(&closure.packs);
+        closure.describe(&mut existing);
         existing.dropped.clear();
         history::replace_manifest(store, txn, &existing)?;
     }

@@ -19,6 +19,13 @@ pub(crate) struct Located {
     pub(crate) entry: Arc<IndexEntry>,
 }
 
+impl Located {
+    /// Of several records of a chunk the one of least rank counts.
+    pub(crate) fn rank(&self) -> (u8, PackId, u64) {
+        (self.entry.depth, self.pack, self.entry.offset)
+    }
+}
+
 /// Packs held open at once; an open pack costs a mapping or a file descriptor.
 const OPEN_PACKS_MAX: usize = 256;
 
@@ -94,7 +101,7 @@ impl Catalog {
         let others = tables.others.get(chunk)?.iter();
         others
             .filter(|l| allowed(&l.pack))
-            .min_by_key(|l| rank(l))
+            .min_by_key(|l| l.rank())
             .cloned()
     }
 
@@ -171,7 +178,7 @@ impl Catalog {
                 tables.records.insert(chunk, found);
                 continue;
             };
-            let other = match rank(&found) < rank(held) {
+            let other = match found.rank() < held.rank() {
                 true => std::mem::replace(held, found),
                 false => found,
             };
@@ -301,9 +308,4 @@ impl Catalog {
         }
         open.insert(pack.id, pack);
     }
-}
-
-/// Of several records of a chunk the one of least rank counts.
-pub(super) fn rank(located: &Located) -> (u8, PackId, u64) {
-    (located.entry.depth, located.pack, located.entry.offset)
 }

@@ -14,6 +14,9 @@ use crate::store::catalog::Catalog;
 use crate::store::disk::{Disk, FileView, NewFile, Published};
 use crate::store::path;
 
+/// A pack is closed and another begun beyond this many bytes.
+pub(crate) const PACK_LEN_TARGET: u64 = 1 << 30;
+
 /// A pack that is being written.
 #[derive(Debug)]
 pub(crate) struct PackWriter {
@@ -54,9 +57,19 @@ impl PackWriter {
         self.at
     }
 
+    /// How many records it has so far.
+    pub(crate) fn records(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Makes sure that the disk has room for so many bytes more.
+    pub(crate) fn reserve(&mut self, bytes: u64) -> Result<()> {
+        self.file.reserve(bytes)
+    }
+
     /// Appends a record; `entry` gets its offset, length and checksum here, and its own bytes are
     /// added to its cycle's.
-    pub(crate) fn append(&mut self, record: &[u8], mut entry: IndexEntry) -> Result<()> {
+    pub(crate) fn append(&mut self, record: &[u8], mut entry: IndexEntry) -> Result<&IndexEntry> {
         entry.offset = self.at;
         entry.crc32 = hash::crc32(record);
         entry.stored_len = u32::try_from(record.len())
@@ -68,8 +81,7 @@ impl PackWriter {
         let padding = [0; 16];
         let (zeros, _) = padding.split_at(usize::try_from(self.at - end).unwrap_or_default());
         self.file.write(zeros)?;
-        self.entries.push(entry);
-        Ok(())
+        Ok(self.entries.push_mut(entry))
     }
 
     /// Writes index and trailer, and makes the bytes durable if asked. Nobody sees the pack yet.
@@ -106,6 +118,11 @@ pub(crate) struct UnnamedPack {
 }
 
 impl UnnamedPack {
+    /// Bytes in all.
+    pub(crate) fn len(&self) -> u64 {
+        self.hint.len
+    }
+
     /// Gives it its name.
     pub(crate) fn publish(mut self, disk: &dyn Disk) -> Result<SealedPack> {
         let PackHint { pack: id, len } = self.hint;

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use crate::error::{ErrorKind, Result};
 use crate::id::ChunkId;
-use crate::store::catalog::{Catalog, Located, Unproven, rank};
+use crate::store::catalog::{Catalog, Located, Unproven};
 use crate::store::disk::Disk;
 use crate::store::pack_file::PackFile;
 
@@ -51,8 +51,8 @@ impl Catalog {
     pub(crate) fn drop_record(&self, chunk: &ChunkId) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let others = tables.others.remove(chunk).unwrap_or_default();
-        let next = others.iter().map(rank).min();
-        let (next, others) = others.into_iter().partition(|o| Some(rank(o)) == next);
+        let next = others.iter().map(Located::rank).min();
+        let (next, others) = others.into_iter().partition(|o| Some(o.rank()) == next);
         let next: Vec<Located> = next;
         match next.into_iter().next() {
             Some(next) => tables.records.insert(*chunk, next),

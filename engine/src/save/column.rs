@@ -1,0 +1,82 @@
+//! A tensor or blob as a row of chunks, beside the same of another checkpoint.
+
+use crate::chunking::{self, Cut};
+use crate::codec::{Form, Rows};
+use crate::dtype::Lane;
+use crate::format::body::{BlobEntry, Body, TensorEntry};
+use crate::id::ChunkId;
+use crate::save::encoder::ChunkTask;
+use crate::save::probe::Probe;
+
+/// What all chunks of a tensor or blob have in common.
+pub(crate) struct Column<'a> {
+    pub(crate) lane: Lane,
+    pub(crate) cut: Cut,
+    /// The parent's chunks of the same tensor or blob, if it is cut alike.
+    parent_chunks: &'a [ChunkId],
+    /// Lanes in a row, where the lanes are a table.
+    row_len: Option<usize>,
+    base_probe: Probe,
+    grid_probe: Probe,
+}
+
+impl<'a> Column<'a> {
+    pub(crate) fn of_tensor(entry: &TensorEntry, parent: Option<&'a Body>) -> Self {
+        let same = parent.and_then(|p| p.tensor(&entry.name));
+        let same = same.filter(|p| p.dtype == entry.dtype && p.cut() == entry.cut());
+        Self {
+            lane: entry.dtype.lane(),
+            cut: entry.cut(),
+            parent_chunks: same.map_or(&[], |p| p.chunks.as_slice()),
+            row_len: row_len(entry),
+            base_probe: Probe::default(),
+            grid_probe: Probe::default(),
+        }
+    }
+
+    pub(crate) fn of_blob(entry: &BlobEntry, parent: Option<&'a Body>) -> Self {
+        let same = parent.and_then(|p| p.blob(&entry.name));
+        let same = same.filter(|p| p.cut() == entry.cut());
+        Self {
+            lane: Lane {
+                width: 1,
+                float: false,
+            },
+            cut: entry.cut(),
+            parent_chunks: same.map_or(&[], |p| p.chunks.as_slice()),
+            row_len: None,
+            base_probe: Probe::default(),
+            grid_probe: Probe::default(),
+        }
+    }
+
+    /// One of its chunks, with its bytes, to be encoded.
+    pub(crate) fn task<'t>(&'t self, index: u64, raw: &'t [u8]) -> ChunkTask<'t> {
+        let first_lane = usize::try_from(self.cut.range(index).start).unwrap_or(usize::MAX);
+        let rows = self.row_len.map(|len| Rows {
+            len,
+            column: (first_lane / self.lane.width) % len,
+        });
+        let place = usize::try_from(index).unwrap_or(usize::MAX);
+        ChunkTask {
+            raw,
+            form: Form {
+                lane: self.lane,
+                rows: rows.filter(|_| self.grid_probe.is_worth_trying(index)),
+            },
+            parent: self.parent_chunks.get(place).copied(),
+            index,
+            base_probe: &self.base_probe,
+            grid_probe: &self.grid_probe,
+        }
+    }
+}
+
+/// Lanes in a row of a tensor, where it is a table.
+fn row_len(entry: &TensorEntry) -> Option<usize> {
+    let lane_bits = entry.dtype.lane().width as u64 * 8;
+    let elements = chunking::row_elements(&entry.shape, entry.chunk_elements)?;
+    let bits = elements.checked_mul(entry.dtype.bits())?;
+    let lanes = (bits % lane_bits == 0).then_some(bits / lane_bits)?;
+    usize::try_from(lanes).ok()
+}
