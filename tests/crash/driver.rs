@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use milepost_engine::store::disk::Disk;
 use milepost_engine::{
-    Dtype, Error, ErrorKind, Forget, GcOptions, KeepRules, Result, SaveOptions, SaveReport, Store,
-    StoreOptions, StoreSettings, Unobserved,
+    CompactOptions, Dtype, Error, ErrorKind, Forget, GcOptions, KeepRules, Result, SaveOptions,
+    SaveReport, Store, StoreOptions, StoreSettings, Unobserved,
 };
 
 use super::check::{self, Violation};
 use super::content::content;
 use super::expect::{Event, Expect, Key};
-use super::workload::{DROPPED, Op, Save, Writer};
+use super::workload::{DROPPED, Op, Recode, Save, Writer};
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::sim_disk::{Machine, SimDisk};
 
@@ -121,6 +121,13 @@ impl Driver {
             self.perform(first)?;
             return self.broken.lock().unwrap().take().map_or(Ok(()), Err);
         }
+        if let Op::InTurn(ops) = op {
+            return ops.iter().try_for_each(|op| self.perform(op));
+        }
+        let (op, tries_max) = match op {
+            Op::Once(op) => (&**op, 1),
+            op => (op, TRIES_MAX),
+        };
         self.note(Event::Started(op.clone()));
         let mut tries = 0;
         loop {
@@ -142,13 +149,20 @@ impl Driver {
             if error.kind() == ErrorKind::Locked {
                 return Ok(());
             }
+            // What was dropped in the middle of it cannot be forked.
+            if error.kind() == ErrorKind::NotFound && self.is_gone(op) {
+                return Ok(());
+            }
             tries += 1;
             // Nobody can fork a relaxed checkpoint whose bytes the device has refused.
             let is_of_relaxed = matches!(op, Op::Fork("loose", ..));
             if is_of_relaxed && self.lossy && error.kind() == ErrorKind::Corrupt {
                 return Ok(());
             }
-            if !self.machine.has_failed() || tries == TRIES_MAX {
+            if self.machine.has_failed() && tries_max == 1 {
+                return Ok(());
+            }
+            if !self.machine.has_failed() || tries == tries_max {
                 return Err(Violation::new("I4", format!("{op:?} fails: {error:?}")));
             }
             self.bury_the_dead(op.writer());
@@ -186,8 +200,19 @@ impl Driver {
                 store.gc(&GcOptions::default(), &Unobserved)?;
                 Ok(Done::Other)
             }
+            Op::Compact(writer, recode) => {
+                let store = self.store(*writer)?;
+                self.clear_damage(&store)?;
+                let options = CompactOptions {
+                    idle_min_percent: 0,
+                    reencode: *recode == Recode::CodesAnew,
+                    ..CompactOptions::default()
+                };
+                store.compact(&options, &Unobserved)?;
+                Ok(Done::Other)
+            }
             Op::Look(writer) => self.look(*writer),
-            Op::Interleaved(..) => Ok(Done::Other),
+            Op::Interleaved(..) | Op::InTurn(_) | Op::Once(_) => Ok(Done::Other),
         }
     }
 
@@ -237,6 +262,12 @@ impl Driver {
         }
         let plan = store.plan_forget(&what, &Unobserved)?;
         store.forget(&plan, &Unobserved).map(|_| ())
+    }
+
+    /// Whether what it is to be made of was dropped.
+    fn is_gone(&self, op: &Op) -> bool {
+        let expected = self.expected();
+        op.source().is_some_and(|key| !expected.may.contains(&key))
     }
 
     /// What the store must hold by now.

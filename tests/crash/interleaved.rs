@@ -1,12 +1,12 @@
 //! Two processes in each other's way: one operation between any two steps of another, and a
 //! power cut at every moment of both.
 
-use milepost_engine::Full;
+use milepost_engine::{Durability, Full};
 
 use super::check::check;
 use super::driver::Driver;
 use super::expect::Expect;
-use super::workload::{Op, Save, Writer, by_second, save, tagged};
+use super::workload::{Op, Recode, Save, Writer, by_second, save, tagged};
 use crate::support::broken_disk::Fault;
 use crate::support::rng::Rng;
 use crate::support::sim_disk::Machine;
@@ -89,6 +89,12 @@ fn a_collection_spares_what_a_save_has_just_found() {
     let dropped = [Op::Forget(Writer::First, "solo", 1)];
     let (gc, again) = (Op::Gc(Writer::First), Op::Save(by_second("again", 0)));
     every_way(&dropped, &gc, &again);
+    // A relaxed save syncs nothing, so it would not stumble over what is gone.
+    let relaxed = Op::Save(Save {
+        durability: Durability::Relaxed,
+        ..by_second("again", 0)
+    });
+    every_way(&dropped, &gc, &relaxed);
     let (gc, again) = (Op::Gc(Writer::Second), Op::Save(save("again", 0)));
     every_way(&dropped, &again, &gc);
 }
@@ -123,4 +129,48 @@ fn a_fork_is_whole_whatever_becomes_of_its_source() {
 fn two_writers_of_one_step_agree_or_conflict() {
     let (same, other) = (Op::Save(by_second("main", 2)), Op::Save(save("main", 2)));
     every_way(&[], &other, &same);
+}
+
+/// Both replace or remove manifests: what was dropped must not come back.
+#[test]
+fn what_is_forgotten_while_manifests_are_replaced_stays_forgotten() {
+    let forget = Op::Forget(Writer::Second, "solo", 1);
+    every_way(&[], &Op::Thin(Writer::First, "solo", 1), &forget);
+    every_way(&[], &Op::Compact(Writer::First, Recode::Copies), &forget);
+}
+
+#[test]
+fn a_compaction_and_a_save_do_not_meet() {
+    let dropped = [Op::Forget(Writer::First, "main", 1)];
+    for recode in [Recode::Copies, Recode::CodesAnew] {
+        let (compact, on_top) = (
+            Op::Compact(Writer::First, recode),
+            Op::Save(by_second("main", 2)),
+        );
+        every_way(&dropped, &compact, &on_top);
+        let (compact, on_top) = (
+            Op::Compact(Writer::Second, recode),
+            Op::Save(save("main", 2)),
+        );
+        every_way(&dropped, &on_top, &compact);
+    }
+}
+
+#[test]
+fn a_compaction_and_a_deletion_do_not_meet() {
+    let forget = Op::Forget(Writer::First, "solo", 1);
+    every_way(&[], &forget, &Op::Compact(Writer::Second, Recode::Copies));
+    let thin = Op::Thin(Writer::Second, "main", 1);
+    every_way(&[], &Op::Compact(Writer::First, Recode::CodesAnew), &thin);
+}
+
+/// The source is dropped and collected between the choice and the fork: there is no such
+/// checkpoint, which is no damage.
+#[test]
+fn a_fork_of_what_was_just_collected_says_that_it_is_gone() {
+    let gone = Op::InTurn(vec![
+        Op::Forget(Writer::Second, "solo", 1),
+        Op::Gc(Writer::Second),
+    ]);
+    every_way(&[], &Op::Fork("solo", 0, "again"), &gone);
 }

@@ -1,12 +1,12 @@
 //! What once went wrong, each told as a story: a writer is killed or the power is cut at a
 //! certain point, somebody goes on working, and the power is cut again.
 
-use milepost_engine::Full;
+use milepost_engine::{Full, Store};
 
 use super::check::{Violation, check, nothing_is_left_behind};
-use super::driver::Driver;
+use super::driver::{Driver, options};
 use super::expect::Expect;
-use super::workload::{Op, Save, Writer, relaxed, save, tagged};
+use super::workload::{Op, Recode, Save, Writer, by_second, relaxed, save, tagged};
 use crate::support::broken_disk::Fault;
 use crate::support::rng::Rng;
 use crate::support::sim_disk::{Faults, Machine, State};
@@ -31,7 +31,12 @@ impl Scene {
 
     /// Goes on with these operations; one that a fault hits is tried again.
     fn then(&self, ops: &[Op], faults: Faults) -> Self {
-        let machine = Machine::boot(self.state.clone(), 1);
+        self.then_with_luck(ops, faults, 1)
+    }
+
+    /// Luck says what the device keeps of a file whose sync fails.
+    fn then_with_luck(&self, ops: &[Op], faults: Faults, luck: u64) -> Self {
+        let machine = Machine::boot(self.state.clone(), luck);
         machine.set_faults(faults);
         let driver = Driver::new(&machine, Fault::None, false, 0);
         for op in ops {
@@ -178,8 +183,40 @@ fn a_sync_that_failed_is_not_believed_when_tried_again() {
                 fail_sync_at: Some(sync),
                 ..Faults::default()
             };
-            scene.then(&ops, faults).survives_cuts();
+            for luck in 0..8 {
+                scene.then_with_luck(&ops, faults, luck).survives_cuts();
+            }
         }
+    }
+}
+
+/// As above, but it is another process that is told, between this one's look at what the device
+/// has and its own sync.
+#[test]
+fn a_sync_that_failed_for_another_is_not_believed() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(relaxed("main", 1)),
+    ]);
+    let first = Op::Save(save("main", 1));
+    let second = Op::Once(Box::new(Op::Save(by_second("main", 1))));
+    let steps = scene.moments(std::slice::from_ref(&first)).len() as u64;
+    for (after, sync, luck) in (0..steps * 16 * 3).map(|n| (n / 48, n / 3 % 16, n % 3)) {
+        let machine = Machine::boot(scene.state.clone(), luck);
+        machine.set_faults(Faults {
+            fail_sync_at: Some(sync),
+            ..Faults::default()
+        });
+        let driver = Driver::new(&machine, Fault::None, false, after);
+        let both = Op::Interleaved(Box::new(first.clone()), Box::new(second.clone()));
+        driver.perform(&both).unwrap();
+        let mut expected = scene.expect.clone().after_each(&driver.events());
+        let after = Scene {
+            state: machine.state(),
+            expect: expected.pop().unwrap(),
+        };
+        assert_eq!(after.cuts().take(4).count(), 4);
     }
 }
 
@@ -266,4 +303,42 @@ fn deletions_that_were_killed_are_done_again() {
         Op::Gc(Writer::First),
         Op::Save(save("main", 4)),
     ]);
+}
+
+/// Killed anywhere, a compaction leaves every checkpoint whole, and the next one can finish.
+#[test]
+fn a_compaction_that_was_killed_is_done_again() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(save("main", 1)),
+        Op::Save(relaxed("main", 2)),
+        Op::Save(save("main", 3)),
+        Op::Forget(Writer::First, "main", 2),
+    ]);
+    for recode in [Recode::Copies, Recode::CodesAnew] {
+        scene.kill_everywhere(&[
+            Op::Compact(Writer::First, recode),
+            Op::Save(save("main", 4)),
+        ]);
+    }
+}
+
+/// A writer is killed between the naming of its manifest and the sync of the folder, and what
+/// came before it is dropped for its sake. A power cut could take the new name and keep the
+/// removal of the old one: the run was empty.
+#[test]
+fn what_is_kept_is_durable_before_anything_goes_for_its_sake() {
+    let scene = Scene::new(&[Op::Init, Op::Save(save("main", 0))]);
+    for killed in scene.moments(&[Op::Save(save("main", 1))]) {
+        for moment in killed.moments(&[Op::Forget(Writer::First, "main", 1)]) {
+            for seed in 0..CUTS {
+                let after = moment.state.crash(&mut Rng::new(seed)).state;
+                let machine = Machine::boot(after, 1);
+                let store = Store::open_on(machine.process(), options()).unwrap();
+                let newest = store.checkpoint("main").unwrap();
+                assert!(newest.tensor("weights").is_ok(), "cut {seed}");
+            }
+        }
+    }
 }

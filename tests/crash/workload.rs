@@ -41,8 +41,21 @@ pub(crate) enum Op {
     Thin(Writer, &'static str, u64),
     /// Collects what nothing needs.
     Gc(Writer),
+    /// Rewrites every pack that can be, or codes everything anew.
+    Compact(Writer, Recode),
+    /// One after the other: what comes into the middle of an operation may be more than one.
+    InTurn(Vec<Op>),
+    /// Not tried again if a planned fault hits it.
+    Once(Box<Op>),
     /// Loads everything through a handle that has been open all along.
     Look(Writer),
+}
+
+/// What a compaction does to records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recode {
+    Copies,
+    CodesAnew,
 }
 
 /// The tensor that is dropped where tensors are.
@@ -115,7 +128,13 @@ pub(crate) fn script() -> Vec<Op> {
         Op::Thin(Writer::Second, "main", 3),
         Op::Forget(Writer::First, "loose", 1),
         Op::Gc(Writer::First),
+        Op::Compact(Writer::Second, Recode::Copies),
         Op::Look(Writer::Second),
+        Op::interleaved(
+            Op::Compact(Writer::First, Recode::CodesAnew),
+            Op::Save(by_second("side", 9)),
+        ),
+        Op::Look(Writer::First),
         // A collector and writers in each other's way.
         Op::Forget(Writer::Second, "main", 3),
         Op::interleaved(Op::Save(save("main", 8)), Op::Gc(Writer::Second)),
@@ -192,7 +211,7 @@ impl Op {
         match self {
             Self::Save(save) => save.writer,
             Self::Forget(writer, ..) | Self::Thin(writer, ..) => *writer,
-            Self::Gc(writer) | Self::Look(writer) => *writer,
+            Self::Gc(writer) | Self::Look(writer) | Self::Compact(writer, _) => *writer,
             _ => Writer::First,
         }
     }
