@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arbitrary::Arbitrary;
 use milepost_engine::{
-    CheckpointId, Dtype, Durability, ErrorKind, Full, Level, SaveOptions, Store, StoreSettings,
+    CheckpointId, CompactOptions, Dtype, Durability, ErrorKind, Forget, Full, GcOptions, Level,
+    SaveOptions, Store, StoreSettings, Summary, Unobserved,
 };
 
 use crate::memory_disk::MemoryDisk;
@@ -49,17 +50,31 @@ pub enum Operation {
     Untag { name: u8 },
     /// Drops every cache, as a new process would.
     Reopen { maps: bool },
+    /// Drops a checkpoint.
+    Forget { at: u8 },
+    /// Collects what nothing needs.
+    Gc,
+    /// Rewrites packs.
+    Compact { idle_min: u8, anew: bool },
 }
 
 /// What a checkpoint holds: dtype and bytes by name; shapes have one dimension.
 type State = BTreeMap<String, (Dtype, u64, Vec<u8>)>;
+
+/// A checkpoint of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    step: u64,
+    seq: u64,
+    id: CheckpointId,
+}
 
 /// The store and what it should hold.
 pub struct Model {
     disk: MemoryDisk,
     store: Store,
     working: BTreeMap<String, State>,
-    runs: BTreeMap<String, Vec<(u64, CheckpointId)>>,
+    runs: BTreeMap<String, Vec<Held>>,
     saved: HashMap<CheckpointId, State>,
     order: Vec<CheckpointId>,
     tags: BTreeMap<String, CheckpointId>,
@@ -116,6 +131,12 @@ impl Model {
                 assert_eq!(found, self.tags.remove(&name).is_some());
             }
             Operation::Reopen { maps } => self.reopen(*maps),
+            Operation::Forget { at } => self.forget(*at),
+            Operation::Gc => {
+                let report = self.store.gc(&GcOptions::default(), &Unobserved).unwrap();
+                assert_eq!(report.unresolved, 0);
+            }
+            Operation::Compact { idle_min, anew } => self.compact(*idle_min, *anew),
         }
     }
 
@@ -145,13 +166,21 @@ impl Model {
         }
         let step = draft.step();
         let line = self.runs.entry(run.to_owned()).or_default();
-        let held = line.iter().find(|(s, _)| *s == step).map(|(_, id)| *id);
+        let held = line
+            .iter()
+            .find(|held| held.step == step)
+            .map(|held| held.id);
         match (draft.commit(), held) {
             (Ok(report), None) => {
                 assert!(!report.existed && (report.full || !full));
-                assert_eq!(report.seq, line.len() as u64 + 1);
+                let last = line.last().map_or(0, |held| held.seq);
+                assert_eq!(report.seq, last + 1);
                 assert!(report.depth <= self.store.settings().depth_max);
-                line.push((step, report.id));
+                line.push(Held {
+                    step,
+                    seq: report.seq,
+                    id: report.id,
+                });
                 self.saved.insert(report.id, state.clone());
                 self.order.push(report.id);
             }
@@ -166,6 +195,39 @@ impl Model {
         }
     }
 
+    fn forget(&mut self, at: u8) {
+        let Some(id) = self.pick(at) else { return };
+        let named = Forget {
+            revisions: vec![id.to_string()],
+            ..Forget::default()
+        };
+        let plan = self.store.plan_forget(&named, &Unobserved).unwrap();
+        let going: Vec<_> = plan.going().map(|j| j.checkpoint.place()).collect();
+        self.store.forget(&plan, &Unobserved).unwrap();
+        for place in &going {
+            let line = self.runs.entry(place.run.clone()).or_default();
+            line.retain(|held| (held.seq, held.id) != (place.seq, place.id));
+        }
+        let first = self.order.iter().position(|held| *held == id);
+        first.map(|at| self.order.remove(at));
+        // Another run may hold the very same checkpoint.
+        if !self.runs.values().flatten().any(|held| held.id == id) {
+            self.saved.remove(&id);
+            self.tags.retain(|_, tagged| *tagged != id);
+        }
+    }
+
+    fn compact(&mut self, idle_min: u8, anew: bool) {
+        let options = CompactOptions {
+            idle_min_percent: idle_min % 101,
+            reencode: anew,
+            ..CompactOptions::default()
+        };
+        let report = self.store.compact(&options, &Unobserved).unwrap();
+        assert!(report.damaged_packs.is_empty());
+        assert!(idle_min > 0 || report.collected.idle_bytes == 0);
+    }
+
     fn fork(&mut self, at: u8, run: &str) {
         let Some(id) = self.pick(at) else { return };
         let taken = self.runs.get(run).is_some_and(|line| !line.is_empty());
@@ -173,8 +235,12 @@ impl Model {
             Ok(report) => {
                 assert!(!taken && report.new_chunks == 0);
                 let state = self.saved[&id].clone();
-                self.runs
-                    .insert(run.to_owned(), vec![(report.step, report.id)]);
+                let held = Held {
+                    step: report.step,
+                    seq: report.seq,
+                    id: report.id,
+                };
+                self.runs.insert(run.to_owned(), vec![held]);
                 self.working.insert(run.to_owned(), state.clone());
                 self.saved.insert(report.id, state);
                 self.order.push(report.id);
@@ -190,7 +256,12 @@ impl Model {
         for (run, line) in &self.runs {
             let listing = self.store.list(Some(run)).unwrap();
             assert!(listing.damaged.is_empty());
-            let found: Vec<_> = listing.checkpoints.iter().map(|s| (s.step, s.id)).collect();
+            let held = |s: &Arc<Summary>| Held {
+                step: s.step,
+                seq: s.placement.seq,
+                id: s.id,
+            };
+            let found: Vec<Held> = listing.checkpoints.iter().map(held).collect();
             assert_eq!(&found, line);
         }
         for (id, state) in &self.saved {

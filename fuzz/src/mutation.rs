@@ -5,8 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use arbitrary::Arbitrary;
 use milepost_engine::{
-    CheckpointId, Dtype, Forget, GcOptions, KeepRules, SaveOptions, Selection, Store, Unobserved,
-    VerifyOptions,
+    CheckpointId, CompactOptions, Dtype, Forget, GcOptions, KeepRules, SaveOptions, Selection,
+    Store, Unobserved, VerifyOptions,
 };
 
 use crate::memory_disk::{Files, MemoryDisk};
@@ -163,6 +163,23 @@ pub fn collect_all(store: &Store, exact: bool) {
         store.forget(&plan, &Unobserved),
         store.gc(&GcOptions::default(), &Unobserved),
     );
+}
+
+/// Compacts in both ways: what could be restored before can be afterwards.
+pub fn compact_all(store: &Store, exact: bool) {
+    for reencode in [false, true] {
+        let options = CompactOptions {
+            idle_min_percent: 0,
+            reencode,
+            ..CompactOptions::default()
+        };
+        let before = restorable(store);
+        let compacted = store.compact(&options, &Unobserved);
+        assert!(
+            !exact || compacted.is_err() || before == restorable(store),
+            "a compaction lost something"
+        );
+    }
 }
 
 /// Forks, removes a tag and saves; with `exact`, what was saved comes back.

@@ -5,6 +5,7 @@
     reason = "writes the golden stores, file by file"
 )]
 
+mod compacted;
 mod good;
 mod grids;
 mod planted;
