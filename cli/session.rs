@@ -52,12 +52,16 @@ impl Session {
     }
 
     /// As [`Self::store`], to save that many checkpoints one after the other.
-    pub(crate) fn store_to_save(&self, saves: usize) -> std::result::Result<Store, Error> {
-        self.open(if saves > 1 {
-            self.options_to_save()
-        } else {
-            self.options()
-        })
+    pub(crate) fn store_to_save(
+        &self,
+        saves: usize,
+        quota: Option<u64>,
+    ) -> std::result::Result<Store, Error> {
+        let options = match saves {
+            0 | 1 => self.options(),
+            _ => self.options_to_save(),
+        };
+        self.open(StoreOptions { quota, ..options })
     }
 
     /// How this process uses a store: nothing is kept in memory for a next save, as the process

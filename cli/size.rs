@@ -52,8 +52,15 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// Reads "4096", "256KiB", "1 MiB" or "2M" (all powers of 1024, "KB" and "MB" of 1000).
-pub(crate) fn parse_bytes(text: &str) -> Result<u32, String> {
+/// As [`parse_bytes`], of what is short.
+pub(crate) fn parse_short_bytes(text: &str) -> Result<u32, String> {
+    let bytes = parse_bytes(text)?;
+    u32::try_from(bytes).map_err(|_| "that is too many bytes".into())
+}
+
+/// Reads "4096", "256KiB", "1 MiB", "2M" or "1T" (powers of 1024; "KB", "MB" ... of 1000).
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "write a number of bytes such as 262144, 256KiB or 1MiB".to_owned();
     let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -61,15 +68,16 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u32, String> {
         "" | "b" => 1,
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
         "kb" => 1000,
         "mb" => 1_000_000,
-        _ => return Err("write a number of bytes such as 262144, 256KiB or 1MiB".into()),
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
     };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|n| u32::try_from(n.checked_mul(factor)?).ok())
-        .ok_or_else(|| "write a number of bytes such as 262144, 256KiB or 1MiB".into())
+    let number: Option<u64> = number.parse().ok();
+    number.and_then(|n| n.checked_mul(factor)).ok_or_else(wrong)
 }
 
 /// Milliseconds since 1970 as RFC 3339 in UTC.

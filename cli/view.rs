@@ -79,6 +79,15 @@ pub(crate) struct SaveView {
     pub(crate) restore_cost: u64,
     pub(crate) chunks: u64,
     pub(crate) new_chunks: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) made_room: Option<MadeRoomView>,
+}
+
+/// What was let go first because there was no room.
+#[derive(Serialize)]
+pub(crate) struct MadeRoomView {
+    checkpoints: u64,
+    freed_bytes: u64,
 }
 
 impl SaveView {
@@ -97,6 +106,10 @@ impl SaveView {
             restore_cost: report.restore_cost,
             chunks: report.chunks,
             new_chunks: report.new_chunks,
+            made_room: report.made_room.map(|made| MadeRoomView {
+                checkpoints: made.checkpoints,
+                freed_bytes: made.freed_bytes,
+            }),
         }
     }
 }

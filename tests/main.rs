@@ -17,6 +17,7 @@ mod layers; // what each part must not know, read from the sources
 mod listing; // a long history is listed from few files, and truly
 mod make_golden; // makes golden stores, only when asked
 mod properties; // any state, history and options: generated, shrunk when they fail
+mod quota; // a limit to what the store takes
 mod reference; // the Python reader, written from the specification alone, agrees
 mod regression; // one test for each fault that was found, its story on top
 mod roundtrip; // whatever is saved comes back, bit for bit

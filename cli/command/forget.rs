@@ -138,6 +138,7 @@ fn what(args: &ForgetArgs, store: &Store) -> milepost_engine::Result<Forget> {
     Ok(Forget {
         revisions: args.revisions.clone(),
         rules,
+        spare_verified: false,
         runs: args.run.clone(),
         damaged: args.damaged,
         drop: args.drop.clone(),

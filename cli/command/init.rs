@@ -1,6 +1,7 @@
 //! `milepost init`: makes a store.
 
 use clap::{Args, ValueEnum};
+use milepost_engine::save::QUOTA;
 use milepost_engine::{Store, StoreOptions, StoreSettings};
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use crate::size;
 /// Make a new, empty store.
 ///
 /// What is set here is recorded in the store and holds for every later save; keep rules hold
-/// for `milepost forget`, which drops nothing unless it is called.
+/// for `milepost forget`, which drops nothing unless it is called, and for saves that find no room.
 #[derive(Args, Debug)]
 pub(crate) struct Init {
     /// Most that restoring any checkpoint may cost, as a multiple of one full checkpoint.
@@ -33,8 +34,13 @@ pub(crate) struct Init {
     level: LevelArg,
 
     /// Size of the chunks that tensors are cut into.
-    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = size::parse_bytes)]
+    #[arg(long, value_name = "BYTES", default_value = "256KiB", value_parser = size::parse_short_bytes)]
     chunk_size: u32,
+
+    /// Most that the store may take on disk, such as 200GiB; a save that finds no room first
+    /// drops what the keep rules below do not keep, and fails if there is none then.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_bytes)]
+    quota: Option<u64>,
 
     /// Take over a folder that has checkpoints but lost its FORMAT file; settings are these anew.
     #[arg(long)]
@@ -74,6 +80,7 @@ pub(crate) struct SettingsView {
     pub(crate) full_every: u32,
     pub(crate) level: &'static str,
     pub(crate) chunk_bytes: u32,
+    pub(crate) quota_bytes: Option<u64>,
     pub(crate) keep: std::collections::BTreeMap<String, String>,
 }
 
@@ -90,6 +97,7 @@ impl SettingsView {
             full_every: settings.full_every,
             level: settings.level.name(),
             chunk_bytes: settings.chunk_len,
+            quota_bytes: settings.attributes.get(QUOTA).and_then(|q| q.parse().ok()),
             keep: keep.collect(),
         }
     }
@@ -102,13 +110,17 @@ struct InitView {
 }
 
 pub(crate) fn run(args: &Init, session: &Session) -> Result {
+    let mut attributes = args.keep.rules().to_attributes()?;
+    if let Some(quota) = args.quota {
+        attributes.insert(QUOTA.into(), quota.to_string());
+    }
     let settings = StoreSettings {
         restore_budget_milli: args.restore_budget,
         depth_max: args.max_depth,
         full_every: args.full_every,
         level: args.level.into(),
         chunk_len: args.chunk_size,
-        attributes: args.keep.rules().to_attributes()?,
+        attributes,
         ..StoreSettings::default()
     };
     // Checked before the folder is made.

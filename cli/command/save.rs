@@ -63,6 +63,10 @@ pub(crate) struct Save {
     /// How hard to try to be small, instead of the store's own level.
     #[arg(long, value_name = "LEVEL")]
     level: Option<LevelArg>,
+
+    /// Most that the store may take on disk, such as 200GiB, instead of what it records.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_bytes)]
+    quota: Option<u64>,
 }
 
 /// What a save waits for.
@@ -109,7 +113,7 @@ pub(crate) fn run(args: &Save, session: &Session) -> Result {
         .hint("save the files one by one, each with its metrics")
         .into());
     }
-    let store = session.store_to_save(args.files.len())?;
+    let store = session.store_to_save(args.files.len(), args.quota)?;
     let mut saved = Vec::new();
     let mut failure = None;
     for (number, path) in args.files.iter().enumerate() {
@@ -274,6 +278,13 @@ fn print_report(session: &Session, path: &Path, report: &SaveReport) -> Result<(
         return Ok(out.line(report.id.to_string())?);
     }
     let (file, id) = (path.display(), report.id.short());
+    if let Some(made) = report.made_room {
+        out.line(format!(
+            "{file}: there was no room: dropped {} that no keep rule kept, freed {}",
+            size::count(made.checkpoints, "checkpoint"),
+            size::bytes(made.freed_bytes),
+        ))?;
+    }
     let place = format!("step {} of run {} as {id}", report.step, report.run);
     if report.existed {
         return Ok(out.line(format!("{file}: {place} was saved before; nothing added"))?);

@@ -166,6 +166,13 @@ fn text(view: &StatsView) -> String {
         settings.level,
         size::bytes(settings.chunk_bytes.into()),
     ));
+    if let Some(quota) = settings.quota_bytes {
+        lines.push(format!(
+            "quota: {}, {} of it used",
+            size::bytes(quota),
+            size::bytes(view.disk_bytes)
+        ));
+    }
     for (name, value) in &settings.keep {
         lines.push(format!("keep {name}: {value}"));
     }

@@ -35,7 +35,7 @@ pub use inspect::{ChunkReport, PackReport};
 pub use progress::{Observer, Unobserved};
 pub use restore::{Checkpoint, Output, Selection};
 pub use retain::{Fate, Forget, ForgetPlan, ForgetReport, Freed, KeepRules};
-pub use save::{ByteSource, Draft, Full, SaveOptions, SaveReport};
+pub use save::{ByteSource, Draft, Full, MadeRoom, SaveOptions, SaveReport};
 pub use store::history::{Damaged, Listing, Place, Summary};
 pub use store::real_disk::{ReaderMode, RealDisk};
 pub use store::{DiskUsage, Store, StoreOptions};

@@ -45,6 +45,7 @@ fn options(reader: ReaderMode) -> StoreOptions {
     StoreOptions {
         adopt: false,
         lock_timeout: None,
+        quota: None,
         threads: 1,
         cache_bytes: 0,
         reader,

@@ -113,6 +113,12 @@ fn index_len_max() -> u64 {
     8 + u64::from(limits::RECORDS_MAX) * per_record
 }
 
+/// Most bytes that a record takes in a pack beside its own: padding, and its part of the index.
+#[must_use]
+pub fn footprint(entry: &IndexEntry) -> u64 {
+    RECORD_ALIGN - 1 + (ENTRY_LEN + entry.inputs.len() * ChunkId::LEN) as u64
+}
+
 /// The index's bytes and the pack's id; entries are sorted by chunk here.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
+use crate::format::placement::Durability;
 use crate::gc::mark::{Mark, Needed};
 use crate::id::{CheckpointId, PackId};
 use crate::progress::{self, Observer};
@@ -24,6 +25,9 @@ pub struct Forget {
     pub runs: Vec<String>,
     /// Manifests that cannot be read, of all runs.
     pub damaged: bool,
+    /// Whether the newest checkpoint of a run that was saved verified stays whatever the rules
+    /// say.
+    pub spare_verified: bool,
     /// Instead of whole checkpoints, their tensors with names that match one of these globs.
     pub drop: Vec<String>,
 }
@@ -171,7 +175,15 @@ impl Store {
                 .iter()
                 .all(|s| forget.runs.is_empty() || forget.runs.contains(&s.placement.run))
                 && !forget.rules.is_empty();
-            for verdict in judge(run, &tags, &forget.rules) {
+            let newest_verified = run
+                .iter()
+                .rfind(|s| s.placement.durability == Durability::Verified)
+                .filter(|_| forget.spare_verified)
+                .map(|s| s.place());
+            for mut verdict in judge(run, &tags, &forget.rules) {
+                if newest_verified == Some(verdict.checkpoint.place()) {
+                    verdict.reasons.push(Reason::Verified);
+                }
                 let is_named = named.contains(&verdict.checkpoint.place());
                 let goes = is_named || (by_rules && !verdict.stays());
                 judged.push(Judged {

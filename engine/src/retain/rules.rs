@@ -240,6 +240,8 @@ pub enum Reason {
     Tag(String),
     /// It is one of the best by this metric.
     Best(String),
+    /// It is the newest that was read back when it was saved.
+    Verified,
 }
 
 impl fmt::Display for Reason {
@@ -251,6 +253,7 @@ impl fmt::Display for Reason {
             Self::Within => f.write_str("within"),
             Self::Tag(tag) => write!(f, "tag {tag}"),
             Self::Best(metric) => write!(f, "best {metric}"),
+            Self::Verified => f.write_str("verified"),
         }
     }
 }

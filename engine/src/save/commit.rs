@@ -17,6 +17,7 @@ use crate::save::encoder::ChunkEncoder;
 use crate::save::items::{empty_body, items};
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, publish};
+use crate::save::room::{self, Allowance};
 use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
@@ -26,9 +27,11 @@ use crate::store::txn::Transaction;
 
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
-    let txn = draft.store.begin(observer)?;
-    let attempt = || commit_within(draft, &txn, observer);
-    draft.store.with_packs_there(attempt)
+    let store = &draft.store;
+    room::with_room(store, observer, || {
+        let txn = store.begin(observer)?;
+        store.with_packs_there(|| commit_within(draft, &txn, observer))
+    })
 }
 
 fn commit_within(
@@ -37,13 +40,14 @@ fn commit_within(
     observer: &dyn Observer,
 ) -> Result<SaveReport> {
     let store = &draft.store;
+    let room = Allowance::of(store)?;
     load_catalog(store, draft.parent())?;
     let full = full_kind(draft);
     let mut body = empty_body(draft, store.settings().chunk_len);
     body.chunk_count()?;
     let items = items(draft, &body);
     taken::refuse(draft, &body, &items, observer)?;
-    let written = write_packs(draft, txn, full, &items, &mut body, observer)?;
+    let written = write_packs(draft, txn, full, &items, &mut body, &room, observer)?;
     let manifest = Manifest::new(body, Placement::default(), Vec::new(), written.statistics)?;
     publish(
         store,
@@ -52,6 +56,7 @@ fn commit_within(
         Publication {
             run: &draft.options.run,
             durability: draft.options.durability,
+            room: &room,
             packs: &written.packs,
             new_chunks: written.new_chunks,
             full,
@@ -93,6 +98,7 @@ fn fork_within(
         Publication {
             run,
             durability: Durability::Durable,
+            room: &Allowance::of(store)?,
             packs: &[],
             new_chunks: 0,
             full: Full::Auto,
@@ -161,6 +167,7 @@ fn write_packs(
     full: Full,
     items: &[Item<'_>],
     body: &mut Body,
+    room: &Allowance,
     observer: &dyn Observer,
 ) -> Result<Written> {
     let store = &draft.store;
@@ -205,6 +212,7 @@ fn write_packs(
             Some(writer) => writer,
             none => none.insert(PackWriter::create(disk, txn.id)?),
         };
+        room.take_record(record.len(), &entry)?;
         writer.append(&record, entry)?;
         if writer.len() >= PACK_LEN_TARGET {
             finished.extend(open.take().map(|w| w.finish(durable)).transpose()?);

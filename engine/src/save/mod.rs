@@ -11,10 +11,12 @@ mod items;
 mod pipeline;
 mod probe;
 mod publish;
+mod room;
 mod survivors;
 mod taken;
 
 pub use draft::{ByteSource, Draft};
+pub use room::QUOTA;
 
 use std::sync::Arc;
 
@@ -113,6 +115,17 @@ pub struct SaveReport {
     pub chunks: u64,
     /// Its chunks that were stored.
     pub new_chunks: u64,
+    /// What was let go first because there was no room.
+    pub made_room: Option<MadeRoom>,
+}
+
+/// What a save let go because the store's quota or its disk was full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MadeRoom {
+    /// Checkpoints that the store's keep rules did not keep.
+    pub checkpoints: u64,
+    /// Bytes of packs that nothing needed any more.
+    pub freed_bytes: u64,
 }
 
 impl Store {

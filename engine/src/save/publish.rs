@@ -8,6 +8,7 @@ use crate::format::placement::{Durability, Placement};
 use crate::progress::Observer;
 use crate::save::closure::Closure;
 use crate::save::durable;
+use crate::save::room::Allowance;
 use crate::save::survivors;
 use crate::save::taken;
 use crate::save::{Full, SaveReport, run_exists};
@@ -28,6 +29,7 @@ const CACHE_EVERY: u64 = 64;
 pub(super) struct Publication<'p> {
     pub(super) run: &'p str,
     pub(super) durability: Durability,
+    pub(super) room: &'p Allowance,
     pub(super) packs: &'p [SealedPack],
     pub(super) new_chunks: u64,
     pub(super) full: Full,
@@ -119,6 +121,7 @@ pub(super) fn publish(
         },
     };
     let bytes = manifest.encode(&codec::compress_section)?;
+    save.room.take(bytes.len() as u64)?;
     write_manifest(store, txn, &manifest, &bytes)?;
     store.0.history.add(&manifest, bytes.len() as u64);
     after_commit(store, txn, &manifest, save.tags)?;
@@ -244,5 +247,6 @@ fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {
         restore_cost: placement.restore_cost,
         chunks: placement.chunks,
         new_chunks: if existed { 0 } else { placement.new_chunks },
+        made_room: None,
     }
 }

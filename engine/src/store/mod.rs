@@ -54,6 +54,9 @@ pub struct StoreOptions {
     /// How long to wait for a lock that another process holds; without one, until the observer
     /// cancels.
     pub lock_timeout: Option<Duration>,
+    /// Most bytes that saves may let the store's files grow to, instead of what the store
+    /// records; writers that save at the same moment may exceed it together.
+    pub quota: Option<u64>,
     /// Milliseconds since 1970; only shown to people and used to tell which run is newest.
     pub clock: fn() -> u64,
 }
@@ -66,6 +69,7 @@ impl Default for StoreOptions {
             reader: ReaderMode::Auto,
             adopt: false,
             lock_timeout: None,
+            quota: None,
             clock: system_clock,
         }
     }
