@@ -205,6 +205,11 @@ impl Driver {
                 self.clear_damage(&store)?;
                 let options = CompactOptions {
                     idle_min_percent: 0,
+                    small_pack_len: if *recode == Recode::CopiesIdle {
+                        0
+                    } else {
+                        1 << 20
+                    },
                     reencode: *recode == Recode::CodesAnew,
                     ..CompactOptions::default()
                 };

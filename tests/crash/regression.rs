@@ -324,6 +324,26 @@ fn a_compaction_that_was_killed_is_done_again() {
     }
 }
 
+/// A relaxed save holds the chunks of a durable checkpoint less deep. A compaction leaves that
+/// pack as it is and makes the durable checkpoint rely on it.
+#[test]
+fn what_only_relaxed_checkpoints_named_is_made_durable_first() {
+    let scene = Scene::new(&[
+        Op::Init,
+        Op::Save(save("main", 0)),
+        Op::Save(save("main", 1)),
+        Op::Save(Save {
+            full: Full::SelfContained,
+            ..relaxed("copy", 1)
+        }),
+    ]);
+    let compact = [Op::Compact(Writer::First, Recode::CopiesIdle)];
+    let before = scene.state.files("packs").len();
+    let after = scene.then(&compact, Faults::default());
+    assert!(after.state.files("packs").len() < before);
+    after.survives_cuts();
+}
+
 /// A writer is killed between the naming of its manifest and the sync of the folder, and what
 /// came before it is dropped for its sake. A power cut could take the new name and keep the
 /// removal of the old one: the run was empty.

@@ -55,6 +55,8 @@ pub(crate) enum Op {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Recode {
     Copies,
+    /// Of packs that hold what is not needed.
+    CopiesIdle,
     CodesAnew,
 }
 
