@@ -17,11 +17,16 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 CRASH_STATES ?= 1000000
+# What `make torture` does: how many cuts and kills, each how many-th system call, seconds of soak.
+CUTS ?= 20000
+KILLS ?= 20000
+CALLS_EVERY ?= 1
+SOAK_SECONDS ?= 3600
 
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny crash mutants fuzz real scale demo clean
+.PHONY: help test lint deny crash torture mutants fuzz real scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +44,14 @@ deny: $(TOOLS)/cargo-deny-$(CARGO_DENY) ## licences, sources and bans of depende
 
 crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
 	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
+
+torture: ## the command on real file systems: power cuts, kills, failing calls, full disks, a soak
+	cargo build --release --locked
+	$(PYTHON) tests/torture/power_cuts.py --cuts $(CUTS)
+	$(PYTHON) tests/torture/kills.py --kills $(KILLS)
+	$(PYTHON) tests/torture/syscalls.py --every $(CALLS_EVERY)
+	$(PYTHON) tests/torture/full_disks.py
+	$(PYTHON) tests/torture/soak.py --seconds $(SOAK_SECONDS)
 
 mutants: ## take steps out of the engine, one at a time: tests must notice (an hour or less)
 	$(PYTHON) tests/mutants.py $(MUTANTS)

@@ -102,16 +102,29 @@ pub(super) fn with_room(
                 return Err(error);
             };
             tracing::info!(?made, "room was made for a save");
-            let mut report = save().map_err(|error| match made.checkpoints {
-                0 => error,
-                dropped => error.hint(format!(
-                    "{dropped} that no keep rule kept were dropped, and it is not enough"
-                )),
-            })?;
-            report.made_room = Some(made);
-            Ok(report)
+            match save() {
+                Ok(mut report) => {
+                    report.made_room = Some(made);
+                    Ok(report)
+                }
+                Err(error) => {
+                    if let Err(error) = store.gc(&GcOptions::default(), observer) {
+                        tracing::warn!(%error, "what the save left was not collected");
+                    }
+                    Err(not_enough(error, made))
+                }
+            }
         }
         done => done,
+    }
+}
+
+fn not_enough(error: Error, made: MadeRoom) -> Error {
+    match made.checkpoints {
+        0 => error,
+        dropped => error.hint(format!(
+            "{dropped} checkpoints that no keep rule kept were dropped, and it is not enough"
+        )),
     }
 }
 
