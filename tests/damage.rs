@@ -305,3 +305,30 @@ fn a_store_without_its_format_is_not_made_anew_by_accident() {
     let adopted = create(true).unwrap();
     assert_holds(&adopted.checkpoint("latest").unwrap(), &state(1));
 }
+
+/// A power cut leaves names of packs that a save had begun and nothing behind them; verifying
+/// called the store damaged, though no checkpoint lacks anything.
+#[test]
+fn what_a_cut_left_of_a_pack_that_nothing_needs_is_no_damage() {
+    let test = TestStore::new();
+    save(&test.store, at(1), &state(1)).unwrap();
+    let folder = test.folder.path().join("packs/ab");
+    #[expect(clippy::disallowed_methods, reason = "the test leaves an empty pack")]
+    {
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{}.pack", "ab".repeat(32))), []).unwrap();
+    }
+    let verify = |store: &Store| {
+        let report = store.verify(&VerifyOptions::default(), &Unobserved);
+        report.unwrap()
+    };
+    let report = verify(&test.reopened());
+    assert!(report.problems.is_empty() && report.unneeded_packs == 1);
+    // One that is needed is another matter.
+    let needed = test.store.checkpoint("latest").unwrap().manifest().packs[0].pack;
+    let needed = pack_files(test.folder.path())
+        .into_iter()
+        .find(|path| path.to_string_lossy().contains(&needed.to_string()));
+    bend(&needed.unwrap(), Vec::clear);
+    assert!(!verify(&test.reopened()).problems.is_empty());
+}

@@ -53,13 +53,13 @@ fn options(reader: ReaderMode) -> StoreOptions {
     }
 }
 
-/// State `step`: floats that drift (deltas of zstd and raw planes), noise that is stored raw and
+/// State `step` of a run: floats that drift (deltas of zstd and raw planes), noise that is stored raw and
 /// changes in one byte, a constant, and two more types.
-fn state(step: u16) -> State {
+fn state(run: u16, step: u16) -> State {
     // Twelve bits behind the point: enough for planes of every kind in little space.
-    let drift =
-        |i: u16| ((f32::from(i) * 0.37).sin() * 4096.0).round() / 4096.0 + f32::from(step) / 4096.0;
-    let mut raw = noise(7, 300);
+    let drift = |i: u16| (f32::from(i) * 0.37 + f32::from(run)).sin() * 4096.0 + f32::from(step);
+    let drift = |i: u16| drift(i).round() / 4096.0;
+    let mut raw = noise(7 + u64::from(run), 300);
     raw[5] = u8::try_from(step / 2).unwrap();
     let mut tensors = state_of([
         ("drift", Tensor::floats((0..1060).map(drift))),
@@ -81,6 +81,11 @@ impl Fixture {
     /// A full checkpoint, a relaxed one of deltas, a self-contained one with a tag, and a fork
     /// of the second.
     pub(crate) fn new() -> Self {
+        Self::of_run(0)
+    }
+
+    /// As [`Self::new`], with other bytes for every number.
+    pub(crate) fn of_run(run: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = StoreSettings {
             chunk_len: 4096,
@@ -98,7 +103,7 @@ impl Fixture {
                 options.full = Full::SelfContained;
                 options.tags = vec!["best".into()];
             }
-            let state = state(step);
+            let state = state(run, step);
             let mut draft = store.draft(options).unwrap();
             for (name, t) in &state {
                 draft.tensor(name, t.dtype, &t.shape, &t.bytes).unwrap();
@@ -112,7 +117,7 @@ impl Fixture {
         let fork = store.fork("main~1", "trial").unwrap().id;
         expected.push(Expected {
             id: fork,
-            state: state(1),
+            state: state(run, 1),
         });
         let files = files_below(folder.path());
         let files: Vec<_> = files
@@ -195,6 +200,20 @@ impl Fixture {
             expected.read(&store, &mut outcome);
         }
         outcome
+    }
+
+    /// Every tensor and blob of every checkpoint, with its bytes.
+    pub(crate) fn parts(&self) -> Vec<(CheckpointId, String, Vec<u8>)> {
+        let of_checkpoint = |e: &Expected| {
+            let tensors = e
+                .state
+                .iter()
+                .map(|(name, t)| (name.clone(), t.bytes.clone()));
+            let all = tensors.chain([("text".to_owned(), BLOB.to_vec())]);
+            all.map(|(name, bytes)| (e.id, name, bytes))
+                .collect::<Vec<_>>()
+        };
+        self.expected.iter().flat_map(of_checkpoint).collect()
     }
 
     fn best(&self) -> CheckpointId {

@@ -61,8 +61,6 @@ def survives(copy: Path, promise: Promise, command: Path, scratch: Path, again: 
         if cleared.returncode != 0:
             raise Violation(f"what was lost cannot be cleared away: {cleared.stderr.strip()}")
         found = promise.check(subject)
-        # Packs that a save had begun are of no use to anybody, whole or not.
-        subject.must("gc")
         subject.must("verify", "--read-data")
         if again:
             id = subject.must("-q", *subject.save_args(("after", 1))).strip()

@@ -211,6 +211,23 @@ impl PackFile {
         Ok(())
     }
 
+    /// Holds that the bytes between records, which no checksum covers, are zero.
+    pub(crate) fn check_padding(&self) -> Result<()> {
+        for entry in &self.index {
+            let end = entry.offset + u64::from(entry.stored_len);
+            let len = usize::try_from(end.next_multiple_of(RECORD_ALIGN) - end).unwrap_or_default();
+            let padding = read(&*self.view, end, len)?;
+            if padding.iter().any(|byte| *byte != 0) {
+                return Err(
+                    Error::corrupt("padding", "the bytes behind a record are not zero")
+                        .file(path::pack(&self.id))
+                        .offset(end),
+                );
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn require_len(&self, len: u64) -> Result<()> {
         if self.len() == len {
             return Ok(());

@@ -192,6 +192,10 @@ impl Store {
         findings.chunks.extend(graph.errors());
         if whole_store {
             count_unneeded(&catalog, &graph, &manifests, &packs, &mut report);
+            if graph.missing.is_empty() {
+                // What a save had begun when it was cut off is of no use to anybody, whole or not.
+                findings.packs.retain(|id, _| manifests.hinted.contains(id));
+            }
             check_tags(self, &mut findings)?;
         }
         let work = Work::new(&catalog, &graph, &packs, whole_store, options.data);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::restore::decode::check_chunk;
@@ -88,6 +88,12 @@ impl<'v> Work<'v> {
             let entries = pack.index().iter();
             let records: Vec<_> = entries.map(|e| (e.chunk, RecordExtent::from(e))).collect();
             self.check_pack(store, &pack, &records, report, findings, observer)?;
+            match pack.check_padding() {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    findings.others.push((error, Vec::new()));
+                }
+                done => done?,
+            }
             // The rest of the pack, its index above all, was read when it was opened.
             let in_records: u64 = pack.index().iter().map(|e| u64::from(e.stored_len)).sum();
             self.advance(pack.len().saturating_sub(in_records), observer);

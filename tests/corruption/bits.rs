@@ -1,0 +1,148 @@
+//! Single bits of every file of a store: what `verify` names is exactly what does not come back.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use milepost_engine::{CheckpointId, ReadData, ReaderMode, Store, Unobserved, VerifyOptions};
+
+use crate::corruption::fixture::Fixture;
+
+/// A tensor or blob of a checkpoint.
+type Part = (CheckpointId, String);
+
+/// Flips tried, and what became of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    flips: u64,
+    /// The store did not open.
+    refused: u64,
+    /// `verify` found it, and something does not come back.
+    hit: u64,
+    /// `verify` found it, and everything comes back.
+    noticed: u64,
+    /// `verify` found nothing, and everything comes back.
+    harmless: u64,
+}
+
+impl Count {
+    fn sum(self, other: Self) -> Self {
+        Self {
+            flips: self.flips + other.flips,
+            refused: self.refused + other.refused,
+            hit: self.hit + other.hit,
+            noticed: self.noticed + other.noticed,
+            harmless: self.harmless + other.harmless,
+        }
+    }
+}
+
+/// How many bits are flipped: `MILEPOST_BIT_FLIPS`, by default enough to see that it works.
+fn flips() -> u64 {
+    let set = std::env::var("MILEPOST_BIT_FLIPS");
+    set.ok().and_then(|n| n.parse().ok()).unwrap_or(4000)
+}
+
+/// Every bit of a store's files, by file and place.
+fn bits(fixture: &Fixture) -> Vec<(PathBuf, u64)> {
+    let of_file = |file: &PathBuf| {
+        let (file, len) = (file.clone(), fixture.read(file).len() as u64);
+        (0..len * 8).map(move |bit| (file.clone(), bit))
+    };
+    fixture.files.iter().flat_map(of_file).collect()
+}
+
+/// What cannot be restored, found by restoring.
+fn lost(store: &Store, fixture: &Fixture) -> BTreeSet<Part> {
+    let parts = fixture.parts().into_iter();
+    let is_lost = |(id, name, bytes): &(CheckpointId, String, Vec<u8>)| {
+        let Ok(checkpoint) = store.checkpoint_by_id(id) else {
+            return true;
+        };
+        let found = checkpoint.tensor(name).or_else(|_| checkpoint.blob(name));
+        found
+            .map(|found| assert!(found == *bytes, "wrong bytes"))
+            .is_err()
+    };
+    let lost = parts.filter(is_lost);
+    lost.map(|(id, name, _)| (id, name)).collect()
+}
+
+/// What cannot be restored, as `verify` says, and whether it says anything.
+fn named(store: &Store, fixture: &Fixture) -> (BTreeSet<Part>, bool) {
+    let options = VerifyOptions {
+        data: ReadData::All,
+        ..VerifyOptions::default()
+    };
+    let report = store.verify(&options, &Unobserved).unwrap();
+    let mut named = BTreeSet::new();
+    for hit in report.problems.iter().flat_map(|p| &p.hits) {
+        if hit.step.is_none() {
+            let parts = fixture.parts().into_iter().filter(|p| p.0 == hit.id);
+            named.extend(parts.map(|(id, name, _)| (id, name)));
+        }
+        let names = hit.tensors.iter().chain(&hit.blobs);
+        named.extend(names.map(|name| (hit.id, name.clone())));
+    }
+    (named, !report.problems.is_empty() || report.lost > 0)
+}
+
+fn flip(fixture: &Fixture, file: &PathBuf, bit: u64, count: &mut Count) {
+    let Ok(store) = fixture.open(ReaderMode::Pread) else {
+        count.refused += 1;
+        return;
+    };
+    let (named, found) = named(&store, fixture);
+    let lost = lost(&store, fixture);
+    if !named.is_empty() || !lost.is_empty() {
+        assert_eq!(named, lost, "bit {bit} of {file:?}");
+        count.hit += 1;
+    } else if found {
+        count.noticed += 1;
+    } else {
+        count.harmless += 1;
+    }
+}
+
+/// Flips the `half`-th of every two bits, store after store.
+fn work(half: usize, flips: u64) -> Count {
+    let mut count = Count::default();
+    for run in 0.. {
+        let fixture = Fixture::of_run(run);
+        let all = bits(&fixture);
+        // Few flips are spread over all of the store.
+        let stride = usize::try_from(all.len() as u64 / flips)
+            .unwrap_or(1)
+            .max(1)
+            | 1;
+        for (file, bit) in all.iter().skip(half).step_by(stride.max(2)) {
+            if count.flips == flips {
+                return count;
+            }
+            #[expect(clippy::disallowed_methods, reason = "damages a file in place")]
+            let damaged = OpenOptions::new().write(true).open(fixture.path(file));
+            let damaged = damaged.unwrap();
+            let good = fixture.read(file)[usize::try_from(bit / 8).unwrap()];
+            damaged
+                .write_all_at(&[good ^ 1 << (bit % 8)], bit / 8)
+                .unwrap();
+            flip(&fixture, file, *bit, &mut count);
+            damaged.write_all_at(&[good], bit / 8).unwrap();
+            count.flips += 1;
+        }
+    }
+    count
+}
+
+#[test]
+fn every_bit_is_found_and_what_it_hits_is_named_exactly() {
+    let half = flips() / 2;
+    let count = std::thread::scope(|scope| {
+        let halves = [0, 1].map(|n| scope.spawn(move || work(n, half)));
+        let halves = halves.into_iter().map(|h| h.join().unwrap());
+        halves.fold(Count::default(), Count::sum)
+    });
+    println!("bit flips: {count:?}");
+    assert_eq!(count.harmless, 0, "{count:?}");
+}
