@@ -137,9 +137,12 @@ mod tests {
         assert_eq!(parse_bytes("256KiB"), Ok(256 << 10));
         assert_eq!(parse_bytes("1 MiB"), Ok(1 << 20));
         assert_eq!(parse_bytes("2mb"), Ok(2_000_000));
-        for bad in ["", "KiB", "1x", "-1", "1.5MiB", "99999999999", "4096MiB"] {
+        assert_eq!(parse_bytes("3T"), Ok(3 << 40));
+        for bad in ["", "KiB", "1x", "-1", "1.5MiB", "99999999999T"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_short_bytes("4095MiB"), Ok(4095 << 20));
+        assert!(parse_short_bytes("4096MiB").is_err());
     }
 
     #[test]
