@@ -12,6 +12,8 @@ pub(crate) enum Outcome {
     Done,
     /// `diff --exit-code` found a difference.
     Different,
+    /// A part of what was asked for is missing, and was told.
+    Partial,
 }
 
 /// How a command failed.
@@ -63,6 +65,7 @@ pub(crate) fn of_outcome(outcome: Outcome) -> ExitCode {
     ExitCode::from(match outcome {
         Outcome::Done => DONE,
         Outcome::Different => FAILED,
+        Outcome::Partial => INCOMPLETE,
     })
 }
 

@@ -21,4 +21,5 @@ mod quota; // a limit to what the store takes
 mod reference; // the Python reader, written from the specification alone, agrees
 mod regression; // one test for each fault that was found, its story on top
 mod roundtrip; // whatever is saved comes back, bit for bit
+mod salvage; // what is intact of what is damaged
 mod spec; // format-spec.md says what the code does

@@ -12,6 +12,7 @@ pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod man;
 pub(crate) mod restore;
+pub(crate) mod salvage;
 pub(crate) mod save;
 pub(crate) mod show;
 pub(crate) mod stats;

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use milepost_engine::{Checkpoint, Error, ErrorKind, Output, Selection};
+use milepost_engine::{Checkpoint, Error, ErrorKind, Output, Salvage, Selection};
 use serde::Serialize;
 
-use crate::exit::{Outcome, Result};
+use crate::command::salvage::{self, SalvageView};
+use crate::exit::Result;
 use crate::files::OutputFile;
 use crate::progress::Progress;
 use crate::report;
@@ -44,6 +45,13 @@ pub(crate) struct Restore {
     #[arg(long, conflicts_with_all = ["include", "rows"])]
     kept: bool,
 
+    /// Write what is intact of a damaged checkpoint, and list what is not.
+    ///
+    /// Every chunk is decoded and hashed. The file holds the tensors that come back whole; the
+    /// store is not changed. Exit code 3 if something is missing.
+    #[arg(long, conflicts_with_all = ["rows", "kept"])]
+    salvage: bool,
+
     /// Replace the file if there is one.
     #[arg(short, long)]
     force: bool,
@@ -63,6 +71,8 @@ struct RestoreView {
     tensors: usize,
     /// Whether the file is the very file that was saved.
     identical: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salvage: Option<SalvageView>,
 }
 
 /// What is to be written: the header, and where in the file each output starts.
@@ -79,9 +89,20 @@ pub(crate) fn run(args: &Restore, session: &Session) -> Result {
     }
     let store = session.store()?;
     let checkpoint = store.checkpoint(&args.revision)?;
-    let selection = selection(args)?;
-    let (outputs, plan) = checkpoint.plan(&selection)?;
-    let whole = args.include.is_empty() && args.rows.is_none() && !args.kept;
+    let mut selection = selection(args)?;
+    let mut whole = args.include.is_empty() && args.rows.is_none() && !args.kept;
+    let salvaged = match args.salvage {
+        true => Some(salvage::examine(&checkpoint, &selection, session)?),
+        false => None,
+    };
+    if let Some(salvaged) = &salvaged {
+        if !salvaged.tensors.is_empty() || !salvaged.dropped.is_empty() {
+            selection = Selection::tensors(salvaged.whole.iter().cloned());
+            whole = false;
+        }
+        whole = whole && !salvaged.blobs.iter().any(|b| b.name == HEADER_BLOB);
+    }
+    let (outputs, plan) = checkpoint.plan(&selection).map_err(tell_of_salvage)?;
     let target = Target::new(&checkpoint, &outputs, whole)?;
     tell_of_blobs(&checkpoint, session);
     let step = checkpoint.manifest().body.step;
@@ -89,7 +110,7 @@ pub(crate) fn run(args: &Restore, session: &Session) -> Result {
         let progress = session.progress(&format!("restore step {step}"));
         write_stream(args, &checkpoint, &outputs, &target, &progress)?;
         progress.finish();
-        return Ok(Outcome::Done);
+        return salvage::tell(salvaged.as_ref(), session);
     }
     let file = OutputFile::create(&args.output, args.force)?;
     file.set_len(target.header.file_len())?;
@@ -99,10 +120,29 @@ pub(crate) fn run(args: &Restore, session: &Session) -> Result {
         let start = target.offsets.get(output).copied().unwrap_or_default();
         file.write_at(start + offset, bytes)
     };
-    checkpoint.restore_to(&plan, &sink, args.check, &progress)?;
+    let restored = checkpoint.restore_to(&plan, &sink, args.check, &progress);
+    restored.map_err(tell_of_salvage)?;
     file.publish()?;
     progress.finish();
-    print(args, session, &checkpoint, &outputs, &target)
+    print(
+        args,
+        session,
+        &checkpoint,
+        &outputs,
+        &target,
+        salvaged.as_ref(),
+    )?;
+    salvage::tell(salvaged.as_ref(), session)
+}
+
+/// A damaged checkpoint is seldom damaged in all of its parts.
+fn tell_of_salvage(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corrupt => error.hint(
+            "`milepost verify` names what is hit; `milepost restore --salvage` writes what is intact",
+        ),
+        _ => error,
+    }
 }
 
 /// Binary data belongs neither on a terminal nor among JSON.
@@ -291,7 +331,8 @@ fn print(
     checkpoint: &Checkpoint,
     outputs: &[Output],
     target: &Target,
-) -> Result {
+    salvaged: Option<&Salvage>,
+) -> Result<()> {
     let manifest = checkpoint.manifest();
     let out = session.out;
     if out.json {
@@ -303,6 +344,7 @@ fn print(
             bytes: target.header.file_len(),
             tensors: outputs.len(),
             identical: target.identical,
+            salvage: salvaged.map(SalvageView::new),
         })?;
     } else if !out.quiet {
         let how = if target.identical {
@@ -319,7 +361,7 @@ fn print(
             size::bytes(target.header.file_len()),
         ))?;
     }
-    Ok(Outcome::Done)
+    Ok(())
 }
 
 /// Reads "NAME=START..END"; the name may hold any of these characters itself.

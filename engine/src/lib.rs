@@ -33,7 +33,7 @@ pub use gc::{GcOptions, GcReport};
 pub use id::{CheckpointId, ChunkId, PackId};
 pub use inspect::{ChunkReport, PackReport};
 pub use progress::{Observer, Unobserved};
-pub use restore::{Checkpoint, Output, Selection};
+pub use restore::{Checkpoint, Output, Salvage, Selection};
 pub use retain::{Fate, Forget, ForgetPlan, ForgetReport, Freed, KeepRules};
 pub use save::{ByteSource, Draft, Full, MadeRoom, SaveOptions, SaveReport};
 pub use store::history::{Damaged, Listing, Place, Summary};

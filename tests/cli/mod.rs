@@ -7,6 +7,7 @@ mod files; // safetensors files come back byte for byte
 mod help; // help of every command
 mod output; // text and JSON of every command
 mod quota;
+mod salvage;
 mod streams; // pipes, progress, colour, signals
 mod verify; // damage is found and named
 mod wrong_input; // one sentence, a hint, nothing half-written

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::support::command::TestFolder;
 
 /// The files below a folder of the store.
-fn files(test: &TestFolder, folder: &str) -> Vec<PathBuf> {
+pub(super) fn files(test: &TestFolder, folder: &str) -> Vec<PathBuf> {
     fn visit(path: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(path).unwrap() {
             let path = entry.unwrap().path();
@@ -27,7 +27,7 @@ fn files(test: &TestFolder, folder: &str) -> Vec<PathBuf> {
     clippy::disallowed_methods,
     reason = "the test is the fault in the disk"
 )]
-fn flip(path: &Path, offset: u64) {
+pub(super) fn flip(path: &Path, offset: u64) {
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

@@ -5,8 +5,10 @@ pub(crate) mod decode;
 mod otherwise;
 pub mod plan;
 pub mod recipe;
+mod salvage;
 mod select;
 
+pub use salvage::{DamagedPart, LostRange, Salvage};
 pub(crate) use select::require_kept;
 pub use select::{Output, Selection, TENSOR_DROPPED};
 

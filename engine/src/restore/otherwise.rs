@@ -48,7 +48,7 @@ impl Checkpoint {
             match decoder.decode(&*store.disk, &store.reading, &current, check, out) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    return self.decode_otherwise(decoder, &current, out, error);
+                    return self.decode_otherwise(decoder, &current.chunk(), out, error);
                 }
                 done => return done,
             }
@@ -59,21 +59,23 @@ impl Checkpoint {
     }
 
     /// Decodes a chunk whose records are damaged from others, in packs that are whole.
-    fn decode_otherwise(
+    pub(super) fn decode_otherwise(
         &self,
         decoder: &mut decode::Decoder,
-        recipe: &Recipe,
+        chunk: &ChunkId,
         out: &mut [u8],
         damage: Error,
     ) -> Result<()> {
         let disk = &*self.store.0.disk;
         decoder.forget_pack();
         let whole = self.store.whole_packs()?;
-        let chunk = recipe.chunk();
-        if !whole.settle(disk, &chunk)? {
+        if !whole.settle(disk, chunk)? {
             return Err(damage);
         }
-        let other = Recipe::find(&whole, &chunk)?;
+        let other = Recipe::find(&whole, chunk)?;
+        if other.raw_len() != out.len() {
+            return Err(damage);
+        }
         tracing::warn!(error = %damage, "a damaged record is passed over: another has its bytes");
         let done = decoder.decode(disk, &whole, &other, true, out);
         decoder.forget_pack();

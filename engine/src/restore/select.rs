@@ -25,6 +25,7 @@ enum Kind {
     Kept,
     Globs(GlobSet, Vec<String>),
     Tensor(String),
+    Names(BTreeSet<String>),
     Rows(String, Range<u64>),
 }
 
@@ -83,6 +84,12 @@ impl Selection {
         Self(Kind::Tensor(name.to_owned()))
     }
 
+    /// These tensors; names that are not there are passed over.
+    #[must_use]
+    pub fn tensors(names: impl IntoIterator<Item = String>) -> Self {
+        Self(Kind::Names(names.into_iter().collect()))
+    }
+
     /// Rows of one tensor: a range of its first dimension.
     #[must_use]
     pub fn rows(name: &str, rows: Range<u64>) -> Self {
@@ -94,6 +101,7 @@ impl Selection {
         let picks = |name: &str| match &self.0 {
             Kind::All | Kind::Kept => true,
             Kind::Globs(set, _) => set.is_match(name),
+            Kind::Names(names) => names.contains(name),
             Kind::Tensor(one) | Kind::Rows(one, _) => one == name,
         };
         let names = body.tensors.iter().map(|t| t.name.as_str());
@@ -111,6 +119,10 @@ impl Selection {
             Kind::Tensor(name) => Ok(vec![whole(find(body, name)?)]),
             Kind::Rows(name, rows) => Ok(vec![part(find(body, name)?, rows)?]),
             Kind::All => Ok(tensors.map(whole).collect()),
+            Kind::Names(names) => {
+                let named = tensors.filter(|t| names.contains(&t.name));
+                Ok(named.map(whole).collect())
+            }
             Kind::Kept => {
                 let kept = |(place, _): &(usize, _)| !manifest.is_dropped(*place);
                 Ok(tensors
