@@ -17,10 +17,13 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 CRASH_STATES ?= 1000000
-# What `make torture` does: how many cuts and kills, each how many-th system call, seconds of soak.
+# How much `make torture` does: cuts, kills, the share of failing calls, blocks between two
+# amounts of room, each how many-th thing in the wrong place, seconds of soak.
 CUTS ?= 20000
 KILLS ?= 20000
-CALLS_EVERY ?= 1
+CALLS_PERCENT ?= 100
+BLOCKS ?= 1
+THINGS_EVERY ?= 1
 SOAK_SECONDS ?= 3600
 
 export MILEPOST_PYTHON := $(VENV)/bin/python
@@ -49,8 +52,9 @@ torture: ## the command on real file systems: power cuts, kills, failing calls, 
 	cargo build --release --locked
 	$(PYTHON) tests/torture/power_cuts.py --cuts $(CUTS)
 	$(PYTHON) tests/torture/kills.py --kills $(KILLS)
-	$(PYTHON) tests/torture/syscalls.py --every $(CALLS_EVERY)
-	$(PYTHON) tests/torture/full_disks.py
+	$(PYTHON) tests/torture/syscalls.py --percent $(CALLS_PERCENT)
+	$(PYTHON) tests/torture/full_disks.py --blocks $(BLOCKS)
+	$(PYTHON) tests/torture/permissions.py --every $(THINGS_EVERY)
 	$(PYTHON) tests/torture/soak.py --seconds $(SOAK_SECONDS)
 
 mutants: ## take steps out of the engine, one at a time: tests must notice (an hour or less)
