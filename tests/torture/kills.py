@@ -1,115 +1,120 @@
 #!/usr/bin/env python3
-"""Kills processes at random moments of saves, forks, deletions, collections and compactions.
+"""Kills processes at random moments of all that changes a store, on one store that lives on.
 
-Usage: kills.py [--kills N] [--seed N] [--workers N] [--milepost PATH]
-
-Several trainers work on one store, each on its own runs; most of what they start is killed with
-SIGKILL. Now and then all pause, and the store is held against what was acknowledged.
+Several trainers each begin something at the same time; each of these processes is killed at a
+moment of its own, or comes to its end. Then the store is held against what was acknowledged, and
+the next round begins on what is there. Now and then a collection must leave nothing behind.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-from subject import TIMEOUT_S, Ledger, Subject, Violation, leftovers
-from workload import Trainer
+import oracle as oracles
+import rig as rigs
+from operations import Operation, Trainer, compact, gc, init
+from oracle import KILLS, Oracle
+from store import HUNG, PATIENCE, Done, Store
 
-ROUND = 60  # kills between two checks
-KILL_WITHIN_S = 0.03
+KILLED = -9
+# Rounds between two looks for leftovers.
+COLLECT_EVERY = 10
+# A process is killed up to so many seconds after its start: most take less.
+LONGEST = 0.015
 
 
-class Killer:
-    """Runs commands; most do not come to their end."""
+class Started:
+    """An operation at work in a process that may be killed."""
 
-    def __init__(self, subject: Subject, rng: random.Random) -> None:
-        self.subject, self.rng, self.kills = subject, rng, 0
+    def __init__(self, store: Store, operation: Operation, kill_after: float | None) -> None:
+        self.operation, self.kill_after = operation, kill_after
+        command = store.command("--json", *operation.words)
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, **pipes)
+        self.done = Done(HUNG, b"", "")
+        self.thread = threading.Thread(target=self.wait)
+        self.thread.start()
 
-    def __call__(self, argv: list[str]) -> subprocess.CompletedProcess[str] | None:
-        process = subprocess.Popen(
-            self.subject.argv(*argv), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        if self.rng.random() < 0.7:
-            time.sleep(self.rng.random() * KILL_WITHIN_S)
-            process.kill()
+    def wait(self) -> None:
+        if self.kill_after is not None:
+            time.sleep(self.kill_after)
+            self.process.kill()
         try:
-            out, err = process.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired as hang:
-            process.kill()
-            raise Violation(f"{argv} hangs") from hang
-        if process.returncode == -9:
-            self.kills += 1
-            return None
-        return subprocess.CompletedProcess(argv, process.returncode, out, err)
+            out, err = self.process.communicate(timeout=PATIENCE)
+            self.done = Done(self.process.returncode, out, err.decode(errors="replace"))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+
+    def __str__(self) -> str:
+        moment = "" if self.kill_after is None else f", killed after {self.kill_after * 1e3:.1f} ms"
+        return f"{self.operation} ({self.done.code}{moment})"
 
 
-def round_of(trainers: list[Trainer], killers: list[Killer], goal: int) -> None:
-    """All work until together they were killed so often."""
-    failures: list[Violation] = []
+def kill_often(rig: rigs.Rig, kills: int, trainers: int, folder: Path) -> None:
+    chance, store, oracle = random.Random(rig.seed), Store(rig.milepost, folder / "store"), Oracle()
+    work = [Trainer(f"t{i}", folder, random.Random(f"{rig.seed}/{i}")) for i in range(trainers)]
+    made = init()
+    made.acknowledged(oracle, store.run("--json", *made.words).out)
+    number = 0
+    while rig.counts["kills"] < kills and not rig.wrong:
+        number += 1
+        begun = [trainer.next(oracle) for trainer in work]
+        if chance.random() < 0.3:
+            begun.append(chance.choice([gc(), compact("--idle-min", "0"), compact("--reencode")]))
+        story = a_round(rig, store, oracle, begun, chance)
+        rig.count("operations", len(begun))
+        wrong = oracles.check(store, oracle, KILLS)
+        if not wrong:
+            oracle.settle(store)
+        if number % COLLECT_EVERY == 0:
+            wrong += collect(store)
+        for what in wrong:
+            kind = "acknowledged checkpoints lost" if what.startswith("lost") else "other faults"
+            rig.violation(kind, f"round {number}: {what}; done at once: {story}")
+    rig.count("rounds, each checked whole", number)
 
-    def work(trainer: Trainer) -> None:
-        try:
-            while sum(k.kills for k in killers) < goal and not failures:
-                trainer.act()
-        except Violation as failure:
-            failures.append(failure)
 
-    threads = [threading.Thread(target=work, args=(t,)) for t in trainers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+def a_round(
+    rig: rigs.Rig, store: Store, oracle: Oracle, begun: list[Operation], chance: random.Random
+) -> str:
+    """Begins all at once and waits for their ends; returns what happened."""
+    for operation in begun:
+        operation.begin(oracle)
+    moments = [chance.uniform(0, LONGEST) if chance.random() < 0.85 else None for _ in begun]
+    started = [Started(store, operation, moment) for operation, moment in zip(begun, moments)]
+    for each in started:
+        each.thread.join()
+        if each.done.code == 0:
+            each.operation.acknowledged(oracle, each.done.out)
+            rig.count("acknowledged")
+        elif each.done.code == KILLED:
+            rig.count("kills")
+        elif each.done.code not in each.operation.excused:
+            rig.violation("failed operations", f"{each}: {each.done.err.strip()}")
+    return "; ".join(map(str, started))
 
 
-def torture(args: argparse.Namespace, folder: Path) -> tuple[int, int, int]:
-    rng = random.Random(args.seed)
-    subject, ledger = Subject(args.milepost, folder / "store", folder), Ledger()
-    subject.must("init")
-    killers = [Killer(subject, random.Random(rng.random())) for _ in range(args.workers)]
-    trainers = [
-        Trainer(subject, ledger, f"run{n}", random.Random(rng.random()), killer, relaxed_lasts=True)
-        for n, killer in enumerate(killers)
-    ]
-    kills = checked = 0
-    while kills < args.kills:
-        round_of(trainers, killers, min(kills + ROUND, args.kills))
-        kills = sum(k.kills for k in killers)
-        checked += ledger.promise().check(subject)
-        subject.must("gc")
-        if left := leftovers(subject.store):
-            raise Violation(f"left behind after {kills} kills: {left}")
-        subject.must("verify", "--read-data")
-    return kills, checked, sum(t.done for t in trainers)
+def collect(store: Store) -> list[str]:
+    done = store.run("gc")
+    if done.code != 0:
+        return [f"gc exits with {done.code}: {done.err.strip()}"]
+    return [f"left over after a collection: {name}" for name in store.leftovers()]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--workers", type=int, default=3)
-    parser.add_argument("--milepost", type=Path, default=Path("target/release/milepost"))
-    args = parser.parse_args()
-    args.milepost = args.milepost.resolve()
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            kills, checked, done = torture(args, Path(folder))
-        except Violation as violation:
-            print(f"kills: FAILED with seed {args.seed}: {violation}")
-            return 1
-    print(
-        f"kills: {kills} of {done} operations, {checked} checkpoints found and compared, "
-        f"0 acknowledged ones lost, 0 wrong, {time.monotonic() - started:.0f} s, seed {args.seed}"
-    )
-    return 0
+    parser = rigs.arguments(__doc__, "kills", 500, "how many processes are killed")
+    parser.add_argument("--trainers", type=int, default=3, help="processes at the same time")
+    given = parser.parse_args()
+    rig = rigs.Rig("kills", given)
+    with rigs.in_memory() as folder:
+        kill_often(rig, given.kills, given.trainers, folder)
+    return rig.end()
 
 
 if __name__ == "__main__":

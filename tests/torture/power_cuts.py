@@ -1,132 +1,233 @@
 #!/usr/bin/env python3
-"""Cuts the power of a machine that saves, at random moments, and looks at what is left.
+"""Cuts the power of a real file system under milepost at work, again and again.
 
-Usage: power_cuts.py [--cuts N] [--seed N] [--milepost PATH]
+Trainers save, fork, tag, forget and collect on a file system in a file. At random moments that
+file is cloned, in one instant: the page cache is lost, and the device keeps what it was given.
+Each clone is mounted, which replays the journal, as if the machine had been started again, and
+holds the store against what had been acknowledged before the cut.
 
-The store is on ext4 in an image. The image is copied in an instant while a trainer works on it:
-the page cache is lost, the device keeps what it was given. The copy is mounted, which replays
-the journal, and held against what had been acknowledged when it was made; then it is used again.
+With --savers the same cut is made behind other ways to save as well: see savers.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
+import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections import deque
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import volume
-from subject import Ledger, Promise, Subject, Violation
-from workload import Trainer
+import mounts
+import oracle as oracles
+import rig as rigs
+from operations import Operation, Trainer, init
+from oracle import POWER_CUTS, Oracle
+from store import NO_STORE, Store
 
-IMAGE_LEN = 64 << 20
-PAUSE_MAX_S = 0.06
+TRAINERS = ("north", "south")
+# Cuts behind which a new, empty file system is made: its first save is as much at risk.
+CUTS_OF_A_WORLD = 100
+# How many of the last things that were done are told when something is wrong.
+HISTORY = 12
 
 
-class Work(threading.Thread):
-    """A trainer at work until it is told to stop; remembers what went wrong."""
+class Cut(NamedTuple):
+    """A clone, and what must be on it."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        super().__init__()
-        self.trainer, self.stop, self.failure = trainer, threading.Event(), None
+    number: int
+    image: Path
+    oracle: Oracle
+    history: list[str]
 
-    def run(self) -> None:
+
+class World:
+    """A mounted file system, the trainers at work on it, and what was acknowledged so far."""
+
+    def __init__(self, milepost: Path, at: Path, files: Path, seed: str, relaxed: bool) -> None:
+        self.store = Store(milepost, at / "store")
+        self.oracle = Oracle()
+        self.history: deque[str] = deque(maxlen=HISTORY)
+        self.wrong: list[str] = []
+        # Who holds it may look at the oracle; no operation begins or is acknowledged meanwhile.
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+        generators = [random.Random(f"{seed}/{name}") for name in TRAINERS]
+        self.trainers = [Trainer(n, files, g, relaxed) for n, g in zip(TRAINERS, generators)]
+        self.threads = [threading.Thread(target=self.work)]
+
+    def work(self) -> None:
+        """Makes the store, then lets every trainer work until it is told to stop."""
+        with self.lock:
+            created = init()
+        self.do(created)
+        threads = [threading.Thread(target=self.train, args=[t]) for t in self.trainers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def train(self, trainer: Trainer) -> None:
+        while not self.stop.is_set():
+            with self.lock:
+                operation = trainer.next(self.oracle)
+            if not self.do(operation):
+                with self.lock:
+                    self.oracle.settle(self.store, trainer.name)
+
+    def do(self, operation: Operation) -> bool:
+        with self.lock:
+            operation.begin(self.oracle)
+            self.history.append(f"begins: {operation}")
+        done = self.store.run("--json", *operation.words)
+        with self.lock:
+            if done.code == 0:
+                operation.acknowledged(self.oracle, done.out)
+                self.history.append(f"acknowledged: {operation}")
+            elif done.code not in operation.excused:
+                self.wrong.append(f"{operation} exits with {done.code}: {done.err.strip()}")
+        return done.code == 0
+
+    def cut(self, image: Path, number: int, to: Path) -> Cut:
+        with self.lock:
+            mounts.clone(image, to)
+            return Cut(number, to, self.oracle.copy(), list(self.history))
+
+    def end(self) -> None:
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def after(store: Store, cut: Cut) -> list[str]:
+    """What is wrong with a store behind a power cut."""
+    if not cut.oracle.created:
+        done = store.run("log")
+        if done.code == NO_STORE:
+            done = store.run("init")
+        if done.code != 0:
+            return [f"a store that was being made: {done.err.strip()}"]
+    wrong = oracles.check(store, cut.oracle, POWER_CUTS)
+    if cut.oracle.relaxed:
+        wrong += oracles.clear(store)
+    return wrong + oracles.recover(store, cut.oracle)
+
+
+def checker(given: argparse.Namespace, folder: Path, cuts: Any, found: Any) -> None:
+    """A process that mounts clones and checks them, as another boot would see them."""
+    mounts.private()
+    mounts.another_boot(folder)
+    at = folder / f"checked-{multiprocessing.current_process().name}"
+    while (cut := cuts.get()) is not None:
         try:
-            while not self.stop.is_set():
-                self.trainer.act()
-        except Violation as failure:
-            self.failure = failure
+            with mounts.mounted(cut.image, at, given.fs, given.mount_options):
+                wrong = after(Store(given.milepost.resolve(), at / "store"), cut)
+        except OSError as error:
+            wrong = [f"the file system: {error}"]
+        # Before the clone goes: one that shows a fault is worth keeping.
+        if wrong and given.keep:
+            given.keep.mkdir(parents=True, exist_ok=True)
+            shutil.copy(cut.image, given.keep / f"cut-{cut.number}.img")
+        cut.image.unlink()
+        found.put((cut.number, wrong, cut.history if wrong else []))
 
 
-def cut(image: Path, copy: Path, ledger: Ledger) -> Promise:
-    """Copies the image; what was acknowledged before must be there, what was begun may be."""
-    before = ledger.promise()
-    copy.unlink(missing_ok=True)
-    volume.copy_in_an_instant(image, copy)
-    after = ledger.promise()
-    must = {key: id for key, id in before.must.items() if key in after.must}
-    return Promise(must, before.may | after.may, after.content)
+def cut_often(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
+    """Fresh worlds, one after the other, until the power was cut often enough."""
+    forking = multiprocessing.get_context("fork")
+    cuts, found = forking.Queue(maxsize=given.checkers), forking.Queue()
+    checkers = [
+        forking.Process(target=checker, args=(given, folder, cuts, found), name=f"checker-{i}")
+        for i in range(given.checkers)
+    ]
+    for process in checkers:
+        process.start()
+    try:
+        done = 0
+        while done < given.cuts:
+            count = min(CUTS_OF_A_WORLD, given.cuts - done)
+            cut_a_world(rig, given, folder, range(done, done + count), cuts, found)
+            done += count
+    finally:
+        for _ in checkers:
+            cuts.put(None)
+        for process in checkers:
+            process.join(30)
+            if process.is_alive():
+                process.kill()
+        note(rig, found)
 
 
-def survives(copy: Path, promise: Promise, command: Path, scratch: Path, again: bool) -> int:
-    """Checks what is left and, now and then, goes on with it."""
-    with volume.mounted(str(copy), "-o", "loop") as folder:
-        subject = Subject(command, folder / "store", scratch)
-        # A relaxed save of the boot that ended may be there in part: that is no damage.
-        cleared = subject.run("forget", "--damaged", "--no-gc")
-        if cleared.returncode != 0:
-            raise Violation(f"what was lost cannot be cleared away: {cleared.stderr.strip()}")
-        found = promise.check(subject)
-        # Packs that a save had begun are of no use to anybody, whole or not.
-        subject.must("gc")
-        subject.must("verify", "--read-data")
-        if again:
-            id = subject.must("-q", *subject.save_args(("after", 1))).strip()
-            subject.must("gc")
-            must, may = promise.must | {("after", 1): id}, promise.may | {("after", 1)}
-            Promise(must, may, promise.content).check(subject)
-            subject.must("verify", "--read-data")
-    return found
-
-
-def torture(args: argparse.Namespace, shelf: Path, scratch: Path) -> tuple[int, int]:
-    rng = random.Random(args.seed)
-    image, copy = shelf / "disk", shelf / "cut"
-    volume.make_ext4(image, IMAGE_LEN)
-    checked = 0
-    with volume.mounted(str(image), "-o", "loop") as folder:
-        subject = Subject(args.milepost, folder / "store", scratch / "writer")
-        subject.scratch.mkdir()
-        subject.must("init")
-        ledger = Ledger()
-
-        def runner(argv: list[str]) -> subprocess.CompletedProcess[str]:
-            return subject.run(*argv)
-
-        work = Work(Trainer(subject, ledger, "main", random.Random(args.seed), runner, relaxed_lasts=False))
-        work.start()
+def cut_a_world(
+    rig: rigs.Rig,
+    given: argparse.Namespace,
+    folder: Path,
+    numbers: range,
+    cuts: Any,
+    found: Any,
+) -> None:
+    pool, files = folder / "pool", folder / "files"
+    image, seed = pool / "world.img", f"{rig.seed}/{numbers.start}"
+    shutil.rmtree(files, ignore_errors=True)
+    files.mkdir()
+    mounts.make(image, given.fs)
+    chance = random.Random(seed)
+    with mounts.mounted(image, folder / "world", given.fs, given.mount_options) as at:
+        # Relaxed saves may leave remains, which excuses something: every second world has none.
+        relaxed = numbers.start // CUTS_OF_A_WORLD % 2 == 1
+        world = World(rig.milepost, at, files, seed, relaxed)
+        for thread in world.threads:
+            thread.start()
         try:
-            for number in range(args.cuts):
-                time.sleep(rng.random() * PAUSE_MAX_S)
-                promise = cut(image, copy, ledger)
-                try:
-                    checked += survives(copy, promise, args.milepost, scratch, again=number % 4 == 0)
-                except Violation as violation:
-                    raise Violation(f"cut {number} of seed {args.seed}: {violation}") from violation
-                if work.failure:
-                    raise work.failure
+            for number in numbers:
+                # Longer than most operations: any moment of any of them.
+                time.sleep(chance.uniform(0.0, given.pause))
+                cuts.put(world.cut(image, number, pool / f"cut-{number}.img"))
+                rig.count("cuts")
+                note(rig, found)
         finally:
-            work.stop.set()
-            work.join()
-        return checked, work.trainer.done
+            world.end()
+    acknowledged = sum(trainer.step for trainer in world.trainers)
+    rig.count("saves", acknowledged)
+    for story in world.wrong:
+        rig.violation("failed operations", story)
+
+
+def note(rig: rigs.Rig, found: Any) -> None:
+    """Takes in what checkers found so far."""
+    while not found.empty():
+        number, wrong, history = found.get()
+        for story in wrong:
+            kind = "acknowledged checkpoints lost" if story.startswith("lost") else "other faults"
+            rig.violation(kind, f"cut {number}: {story}; before: {'; '.join(history)}")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cuts", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--milepost", type=Path, default=Path("target/release/milepost"))
-    args = parser.parse_args()
-    args.milepost = args.milepost.resolve()
-    if why := volume.missing("mkfs.ext4", "mkfs.xfs"):
-        print(f"power cuts: skipped: {why}")
-        return 0
-    started = time.monotonic()
-    with volume.shelf(IMAGE_LEN * 6) as shelf, tempfile.TemporaryDirectory() as scratch:
+    parser = rigs.arguments(__doc__, "cuts", 200, "how often the power is cut")
+    parser.add_argument("--fs", choices=sorted(mounts.KINDS), default="ext4")
+    parser.add_argument("--mount-options", default="", help="such as data=writeback")
+    parser.add_argument("--pause", type=float, default=0.06, help="most seconds between two cuts")
+    parser.add_argument("--checkers", type=int, default=2, help="processes that check clones")
+    parser.add_argument("--keep", type=Path, help="a folder for the images of cuts that failed")
+    given = parser.parse_args()
+    rig = rigs.Rig(f"power cuts on {given.fs}", given)
+    if why := rigs.lacking("mount", "mkfs.xfs", f"mkfs.{given.fs}", root=True):
+        return rig.skip(why)
+    with rigs.in_memory() as folder:
         try:
-            checked, done = torture(args, shelf, Path(scratch))
-        except Violation as violation:
-            print(f"power cuts: FAILED: {violation}")
-            return 1
-    print(
-        f"power cuts: {args.cuts} during {done} operations, {checked} checkpoints found and compared, "
-        f"0 acknowledged ones lost, 0 wrong, {time.monotonic() - started:.0f} s, seed {args.seed}"
-    )
-    return 0
+            mounts.private()
+            with mounts.pool(folder):
+                pass
+        except OSError as error:
+            return rig.skip(f"needs loop mounts, and clones on xfs: {error}")
+        with mounts.pool(folder):
+            cut_often(rig, given, folder)
+    return rig.end()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""What every rig has: its arguments, its clock, what it found, and the line that it ends with."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+# More of them say nothing new.
+MOST_SHOWN = 20
+
+
+def arguments(about: str, scale: str, default: int, meaning: str) -> argparse.ArgumentParser:
+    """A parser with what all rigs take."""
+    how = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=about, formatter_class=how)
+    parser.add_argument("--milepost", type=Path, default=ROOT / "target/release/milepost")
+    parser.add_argument(f"--{scale}", type=int, default=default, help=meaning)
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of what is random")
+    return parser
+
+
+class Rig:
+    """A run of a rig: what was done, and what was wrong."""
+
+    def __init__(self, name: str, given: argparse.Namespace) -> None:
+        self.name, self.seed = name, given.seed
+        self.milepost = given.milepost.resolve()
+        self.started = time.monotonic()
+        self.counts: Counter[str] = Counter()
+        self.wrong: Counter[str] = Counter()
+        if not self.milepost.is_file():
+            sys.exit(f"{name}: no command at {self.milepost}: cargo build --release")
+        print(f"{name}: seed {self.seed}", flush=True)
+
+    def count(self, what: str, by: int = 1) -> None:
+        self.counts[what] += by
+
+    def violation(self, kind: str, story: str) -> None:
+        """Something that must not be; `story` says all that is needed to see it again."""
+        self.wrong[kind] += 1
+        if self.wrong.total() <= MOST_SHOWN:
+            print(f"{self.name}: VIOLATION: {kind}: {story} (seed {self.seed})", flush=True)
+
+    def end(self) -> int:
+        """Prints the summary; the exit code."""
+        seconds = time.monotonic() - self.started
+        done = ", ".join(f"{count} {what}" for what, count in self.counts.items())
+        found = ", ".join(f"{count} {kind}" for kind, count in self.wrong.items())
+        end = f"{self.wrong.total()} violations" + (f" ({found})" if found else "")
+        print(f"{self.name}: {done}, {end}; {seconds:.1f} s, seed {self.seed}", flush=True)
+        return 1 if self.wrong else 0
+
+    def skip(self, why: str) -> int:
+        """Says that nothing was done, and why."""
+        print(f"{self.name}: skipped: {why}", flush=True)
+        return 0
+
+
+def lacking(*programs: str, root: bool = False) -> str | None:
+    """What a rig would need and is not here."""
+    if root and os.geteuid() != 0:
+        return "needs root, to mount"
+    missing = [program for program in programs if shutil.which(program) is None]
+    return f"needs {', '.join(missing)}" if missing else None
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A temporary folder, on a file system in memory where there is one."""
+    memory = Path("/dev/shm")
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="milepost-torture-", dir=where) as folder:
+        yield Path(folder)
