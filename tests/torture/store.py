@@ -24,8 +24,8 @@ class Done(NamedTuple):
 
     @property
     def told(self) -> str:
-        """The first line of what went wrong."""
-        return self.err.strip().splitlines()[0] if self.err.strip() else ""
+        """The line that says what went wrong; warnings may come before it."""
+        return next((line for line in self.err.splitlines() if line.startswith("error: ")), "")
 
     def complaint(self) -> str | None:
         """What is wrong with the way in which it failed, if it failed."""
@@ -33,7 +33,7 @@ class Done(NamedTuple):
             return "hangs"
         if "panicked" in self.err or "RUST_BACKTRACE" in self.err:
             return f"panics: {self.err.strip()[:300]}"
-        if self.code > 0 and not (self.told.startswith("error: ") and len(self.told) > 20):
+        if self.code > 0 and len(self.told) < 20:
             return f"exits with {self.code} and no clear sentence: {self.err.strip()[:300]!r}"
         return None
 
