@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import mounts
 import oracle as oracles
 import rig as rigs
+import savers
 from operations import Operation, Trainer, init
 from oracle import POWER_CUTS, Oracle
 from store import NO_STORE, Store
@@ -213,9 +214,14 @@ def main() -> int:
     parser.add_argument("--mount-options", default="", help="such as data=writeback")
     parser.add_argument("--pause", type=float, default=0.06, help="most seconds between two cuts")
     parser.add_argument("--checkers", type=int, default=2, help="processes that check clones")
+    parser.add_argument("--savers", action="store_true", help="compare with other ways to save")
+    parser.add_argument("--torch-python", type=Path, help="a python that has them, for --savers")
+    parser.add_argument("--idle", type=float, default=7.0, help="seconds before the later cut")
     parser.add_argument("--keep", type=Path, help="a folder for the images of cuts that failed")
     given = parser.parse_args()
-    rig = rigs.Rig(f"power cuts on {given.fs}", given)
+    rig = rigs.Rig("savers" if given.savers else f"power cuts on {given.fs}", given)
+    if given.savers and not (given.torch_python and given.torch_python.exists()):
+        return rig.skip("needs --torch-python, a python with torch and safetensors")
     if why := rigs.lacking("mount", "mkfs.xfs", f"mkfs.{given.fs}", root=True):
         return rig.skip(why)
     with rigs.in_memory() as folder:
@@ -226,7 +232,7 @@ def main() -> int:
         except OSError as error:
             return rig.skip(f"needs loop mounts, and clones on xfs: {error}")
         with mounts.pool(folder):
-            cut_often(rig, given, folder)
+            (savers.compare if given.savers else cut_often)(rig, given, folder)
     return rig.end()
 
 
