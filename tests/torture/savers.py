@@ -132,7 +132,7 @@ class Comparison:
                 kept = self.why.setdefault((saver, delay), Counter())
                 kept[said.split(":")[0] if saver in TORCH else said] += 1
             if saver == MILEPOST and said != "ok":
-                self.rig.violation("lost by milepost", f"step {self.step}: {said}")
+                self.rig.violation(rigs.LOST, f"step {self.step}: {said}")
 
     def run(self, rounds: int, delays: list[float]) -> None:
         for delay in delays:

@@ -74,7 +74,8 @@ class Case:
         inject = f"inject={self.call}:{how}:when={self.number}{plus}"
         # Faster, but in this mode strace sends no signals.
         mode = [] if self.fault == KILL else ["--seccomp-bpf"]
-        return ["strace", "-f", "-qq", *mode, "-o", str(log), "-e", f"trace={self.call}", "-e", inject]
+        only = ["-e", f"trace={self.call}", "-e", inject]
+        return ["strace", "-f", "-qq", *mode, "-o", str(log), *only]
 
     def __str__(self) -> str:
         return f"{self.fault} at {self.call} {self.number}"
@@ -100,7 +101,8 @@ class Template:
     def history(self) -> Iterator[Operation]:
         yield operations.init()
         for step in range(1, 5):
-            yield operations.save(self.folder, ("main", step), tag=f"at-{step}" if step < 3 else None)
+            tag = f"at-{step}" if step < 3 else None
+            yield operations.save(self.folder, ("main", step), tag=tag)
         yield operations.fork(("main", 2), "side")
         yield operations.save(self.folder, ("side", 3))
         yield operations.save(self.folder, ("loose", 4), "relaxed")
