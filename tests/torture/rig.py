@@ -52,7 +52,8 @@ class Rig:
         """Something that must not be; `story` says all that is needed to see it again."""
         self.wrong[kind] += 1
         if self.wrong.total() <= MOST_SHOWN:
-            print(f"{self.name}: VIOLATION: {kind}: {story} (seed {self.seed})", flush=True)
+            line = "; ".join(story.split("\n"))
+            print(f"{self.name}: VIOLATION: {kind}: {line} (seed {self.seed})", flush=True)
 
     def end(self) -> int:
         """Prints the summary; the exit code."""
