@@ -128,8 +128,8 @@ def checker(given: argparse.Namespace, folder: Path, cuts: Any, found: Any) -> N
         try:
             with mounts.mounted(cut.image, at, given.fs, given.mount_options):
                 wrong = after(store, cut)
-        except OSError as error:
-            wrong = [f"the file system: {error}"]
+        except Exception as error:  # nobody would be told of it, and the next cut would wait
+            wrong = [f"the check itself fails: {error!r}"]
         # Before the clone goes: one that shows a fault is worth keeping.
         if wrong and given.keep:
             given.keep.mkdir(parents=True, exist_ok=True)

@@ -268,6 +268,7 @@ def disturb_all(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
         calls, of_others = traced(template, command)
         names.update(call.name for call in calls)
         every = cases(calls, command.name)
+        every = [case for case in every if not given.calls or case.call in given.calls]
         chosen = [case for case in every if chance.random() * 100 < given.percent]
         missed = 0
         for case in chosen:
@@ -288,6 +289,7 @@ def disturb_all(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
 def main() -> int:
     parser = rigs.arguments(__doc__, "percent", 100, "share of the cases that is tried")
     parser.add_argument("--only", nargs="*", help="names of commands")
+    parser.add_argument("--calls", nargs="*", help="names of system calls")
     given = parser.parse_args()
     rig = rigs.Rig("system calls", given)
     if why := rigs.lacking("strace"):
