@@ -17,22 +17,22 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 CRASH_STATES ?= 1000000
-# How much `make torture` does: cuts, kills, the share of failing calls, blocks between two
-# amounts of room, each how many-th thing in the wrong place, seconds of soak.
-CUTS ?= 20000
-KILLS ?= 20000
-CALLS_PERCENT ?= 100
-BLOCKS ?= 1
-THINGS_EVERY ?= 1
-SOAK_SECONDS ?= 3600
+# What `make torture` does; `make torture-small` does little of each.
+TORTURE_CUTS ?= 20000
+TORTURE_KILLS ?= 20000
+TORTURE_PERCENT ?= 100
+TORTURE_BLOCKS ?= 1
+TORTURE_EVERY ?= 1
+TORTURE_SECONDS ?= 3600
+TORTURE_SAVERS ?= 20
 
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny crash torture mutants fuzz real scale demo clean
+.PHONY: help test lint deny crash torture torture-small savers mutants fuzz real scale demo clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 test: $(VENV)/ready ## set up what is needed and run every test
 	cargo test --workspace --locked
@@ -48,14 +48,22 @@ deny: $(TOOLS)/cargo-deny-$(CARGO_DENY) ## licences, sources and bans of depende
 crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
 	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
 
-torture: ## the command on real file systems: power cuts, kills, failing calls, full disks, a soak
+torture: ## the built command on real file systems: power cuts, kills, failing calls, full disks
 	cargo build --release --locked
-	$(PYTHON) tests/torture/power_cuts.py --cuts $(CUTS)
-	$(PYTHON) tests/torture/kills.py --kills $(KILLS)
-	$(PYTHON) tests/torture/syscalls.py --percent $(CALLS_PERCENT)
-	$(PYTHON) tests/torture/full_disks.py --blocks $(BLOCKS)
-	$(PYTHON) tests/torture/permissions.py --every $(THINGS_EVERY)
-	$(PYTHON) tests/torture/soak.py --seconds $(SOAK_SECONDS)
+	$(PYTHON) tests/torture/power_cuts.py --cuts $(TORTURE_CUTS)
+	$(PYTHON) tests/torture/kills.py --kills $(TORTURE_KILLS)
+	$(PYTHON) tests/torture/syscalls.py --percent $(TORTURE_PERCENT)
+	$(PYTHON) tests/torture/full_disks.py --blocks $(TORTURE_BLOCKS)
+	$(PYTHON) tests/torture/permissions.py --every $(TORTURE_EVERY)
+	$(PYTHON) tests/torture/soak.py --seconds $(TORTURE_SECONDS)
+
+torture-small: ## the same in a minute and a half
+	$(MAKE) torture TORTURE_CUTS=100 TORTURE_KILLS=150 TORTURE_PERCENT=1 TORTURE_BLOCKS=16 \
+		TORTURE_EVERY=8 TORTURE_SECONDS=5
+
+savers: $(TORCH_VENV)/ready ## what torch.save and others leave behind a power cut; prints the table
+	cargo build --release --locked
+	$(PYTHON) tests/torture/power_cuts.py --savers --cuts $(TORTURE_SAVERS) --torch-python $(TORCH_VENV)/bin/python
 
 mutants: ## take steps out of the engine, one at a time: tests must notice (an hour or less)
 	$(PYTHON) tests/mutants.py $(MUTANTS)

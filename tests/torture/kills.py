@@ -62,7 +62,7 @@ def kill_often(rig: rigs.Rig, kills: int, trainers: int, folder: Path) -> None:
     made = init()
     made.acknowledged(oracle, store.run("--json", *made.words).out)
     number = 0
-    while rig.counts["kills"] < kills and not rig.wrong:
+    while rig.counts["kills"] < kills and not rig.wrong.total():
         number += 1
         begun = [trainer.next(oracle) for trainer in work]
         if chance.random() < 0.3:
@@ -75,9 +75,10 @@ def kill_often(rig: rigs.Rig, kills: int, trainers: int, folder: Path) -> None:
         if number % COLLECT_EVERY == 0:
             wrong += collect(store)
         for what in wrong:
-            kind = "acknowledged checkpoints lost" if what.startswith("lost") else "other faults"
+            kind = rigs.LOST if what.startswith("lost") else rigs.OTHER
             rig.violation(kind, f"round {number}: {what}; done at once: {story}")
     rig.count("rounds, each checked whole", number)
+    rig.count("checkpoints restored and compared", store.compared)
 
 
 def a_round(
@@ -96,7 +97,7 @@ def a_round(
         elif each.done.code == KILLED:
             rig.count("kills")
         elif each.done.code not in each.operation.excused:
-            rig.violation("failed operations", f"{each}: {each.done.err.strip()}")
+            rig.violation(rigs.OTHER, f"{each}: {each.done.err.strip()}")
     return "; ".join(map(str, started))
 
 
@@ -111,7 +112,7 @@ def main() -> int:
     parser = rigs.arguments(__doc__, "kills", 500, "how many processes are killed")
     parser.add_argument("--trainers", type=int, default=3, help="processes at the same time")
     given = parser.parse_args()
-    rig = rigs.Rig("kills", given)
+    rig = rigs.Rig("kills", given, (rigs.LOST, rigs.OTHER))
     with rigs.in_memory() as folder:
         kill_often(rig, given.kills, given.trainers, folder)
     return rig.end()

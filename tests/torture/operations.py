@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import states
-from oracle import KILLS, NOTHING, POWER_CUTS, Entry, Key, Oracle
+from oracle import KILLS, POWER_CUTS, Entry, Key, Oracle
 from store import LOCKED
 
 

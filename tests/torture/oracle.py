@@ -140,7 +140,7 @@ def violations(store: Store, oracle: Oracle, promise: int) -> Iterator[str]:
         if key not in oracle.entries:
             yield f"there, but forgotten or never saved: {key}"
         else:
-            yield from wrong_bytes(store, key, oracle.entries[key], seen)
+            yield from wrong_bytes(store, key, oracle.entries[key], seen, promise)
     yield from wrong_tags(store, oracle, listed, promise)
     for place in damaged:
         if promise < POWER_CUTS or not oracle.excuses(place["run"], place["id"]):
@@ -148,15 +148,19 @@ def violations(store: Store, oracle: Oracle, promise: int) -> Iterator[str]:
     yield from wrong_in_verify(store, oracle if promise == POWER_CUTS else Oracle())
 
 
-def wrong_bytes(store: Store, key: Key, entry: Entry, seen: Seen) -> Iterator[str]:
+def wrong_bytes(
+    store: Store, key: Key, entry: Entry, seen: Seen, promise: int
+) -> Iterator[str]:
     if seen.thin and not entry.may_be_thin:
         yield f"thinned, but nobody asked for it: {key}"
     if not seen.thin and entry.must_be_thin:
         yield f"not thinned any more: {key}"
     only = ["--kept"] if seen.thin else []
+    store.compared += 1
     done = store.run("-q", "-j", 1, "restore", f"{key[0]}@step:{key[1]}", "-o", "-", *only)
     if done.code != 0:
-        yield f"does not restore: {key}: {done.err.strip()}"
+        kept = "lost" if entry.promise >= promise else "listed"
+        yield f"{kept}, does not restore: {key}: {done.err.strip()}"
     elif seen.thin and (other := states.differs(done.out, states.thinned(*entry.origin))):
         yield f"wrong tensors: {key}: {other}"
     elif not seen.thin and done.out != states.state(*entry.origin):
@@ -182,9 +186,9 @@ def wrong_in_verify(store: Store, oracle: Oracle) -> Iterator[str]:
         return
     for problem in json.loads(done.out)["problems"]:
         hits = problem["checkpoints"]
+        excused = all(oracle.excuses(hit["run"], hit["id"]) for hit in hits)
         # A pack that only a relaxed save needed hits nothing else.
-        is_remains = (oracle.relaxed or hits) and all(oracle.excuses(h["run"], h["id"]) for h in hits)
-        if not is_remains:
+        if not (excused and (oracle.relaxed or hits)):
             yield f"verify: {problem['message']}: hits {[(h['run'], h['step']) for h in hits]}"
 
 

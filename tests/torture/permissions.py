@@ -14,6 +14,7 @@ import shutil
 import socket
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from store import Done, Store
 NOBODY = 65534
 FOREIGN = b"not the store's"
 # Where links lead that lead out of a store; it must stay empty.
-OUTSIDE = Path("/dev/shm" if os.path.isdir("/dev/shm") else "/tmp", f"milepost-outside-{os.getpid()}")
+OUTSIDE = Path(tempfile.gettempdir(), f"milepost-outside-{os.getpid()}")
 
 # Exit codes that a thing in the wrong place may lead to; being locked for ever is none of them.
 REFUSALS = {1, 3, 10, 12, 13, 14}
@@ -39,7 +40,9 @@ def made(milepost: Path, root: Path, files: Path) -> tuple[Store, Oracle]:
     store, oracle = Store(milepost, root), Oracle()
     history = [
         operations.init(),
-        *(operations.save(files, ("main", step), tag="tag-1" if step == 1 else None) for step in (1, 2, 3)),
+        operations.save(files, ("main", 1), tag="tag-1"),
+        operations.save(files, ("main", 2)),
+        operations.save(files, ("main", 3)),
         operations.fork(("main", 2), "side"),
         operations.save(files, ("gone", 8)),
         operations.forget(("gone", 8), collect=False),
@@ -56,7 +59,8 @@ def made(milepost: Path, root: Path, files: Path) -> tuple[Store, Oracle]:
 def readers() -> Iterator[list[str]]:
     yield from (["log"], ["log", "--unique"], ["ls", "latest"], ["show", "latest"], ["stats"])
     yield from (["tag"], ["diff", "main@step:1", "latest"], ["verify", "--read-data"])
-    yield from (["restore", "main@step:2", "-o", "-"], ["gc", "-n"], ["forget", "-n", "main@step:1"])
+    yield from (["restore", "main@step:2", "-o", "-"], ["gc", "-n"])
+    yield ["forget", "-n", "main@step:1"]
 
 
 def writers(files: Path) -> Iterator[list[str]]:

@@ -15,7 +15,6 @@ import argparse
 import multiprocessing
 import random
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 import mounts
 import oracle as oracles
 import rig as rigs
+import savers
 from operations import Operation, Trainer, init
 from oracle import POWER_CUTS, Oracle
 from store import NO_STORE, Store
@@ -124,17 +124,18 @@ def checker(given: argparse.Namespace, folder: Path, cuts: Any, found: Any) -> N
     mounts.another_boot(folder)
     at = folder / f"checked-{multiprocessing.current_process().name}"
     while (cut := cuts.get()) is not None:
+        store = Store(given.milepost.resolve(), at / "store")
         try:
             with mounts.mounted(cut.image, at, given.fs, given.mount_options):
-                wrong = after(Store(given.milepost.resolve(), at / "store"), cut)
-        except OSError as error:
-            wrong = [f"the file system: {error}"]
+                wrong = after(store, cut)
+        except Exception as error:  # nobody would be told of it, and the next cut would wait
+            wrong = [f"the check itself fails: {error!r}"]
         # Before the clone goes: one that shows a fault is worth keeping.
         if wrong and given.keep:
             given.keep.mkdir(parents=True, exist_ok=True)
             shutil.copy(cut.image, given.keep / f"cut-{cut.number}.img")
         cut.image.unlink()
-        found.put((cut.number, wrong, cut.history if wrong else []))
+        found.put((cut.number, store.compared, wrong, cut.history if wrong else []))
 
 
 def cut_often(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
@@ -195,15 +196,16 @@ def cut_a_world(
     acknowledged = sum(trainer.step for trainer in world.trainers)
     rig.count("saves", acknowledged)
     for story in world.wrong:
-        rig.violation("failed operations", story)
+        rig.violation(rigs.OTHER, f"a world of cut {numbers.start}: {story}")
 
 
 def note(rig: rigs.Rig, found: Any) -> None:
     """Takes in what checkers found so far."""
     while not found.empty():
-        number, wrong, history = found.get()
+        number, compared, wrong, history = found.get()
+        rig.count("checkpoints restored and compared", compared)
         for story in wrong:
-            kind = "acknowledged checkpoints lost" if story.startswith("lost") else "other faults"
+            kind = rigs.LOST if story.startswith("lost") else rigs.OTHER
             rig.violation(kind, f"cut {number}: {story}; before: {'; '.join(history)}")
 
 
@@ -213,9 +215,15 @@ def main() -> int:
     parser.add_argument("--mount-options", default="", help="such as data=writeback")
     parser.add_argument("--pause", type=float, default=0.06, help="most seconds between two cuts")
     parser.add_argument("--checkers", type=int, default=2, help="processes that check clones")
+    parser.add_argument("--savers", action="store_true", help="compare with other ways to save")
+    parser.add_argument("--torch-python", type=Path, help="a python that has them, for --savers")
+    parser.add_argument("--idle", type=float, default=7.0, help="seconds before the later cut")
     parser.add_argument("--keep", type=Path, help="a folder for the images of cuts that failed")
     given = parser.parse_args()
-    rig = rigs.Rig(f"power cuts on {given.fs}", given)
+    name = "savers" if given.savers else f"power cuts on {given.fs}"
+    rig = rigs.Rig(name, given, (rigs.LOST, rigs.OTHER))
+    if given.savers and not (given.torch_python and given.torch_python.exists()):
+        return rig.skip("needs --torch-python, a python with torch and safetensors")
     if why := rigs.lacking("mount", "mkfs.xfs", f"mkfs.{given.fs}", root=True):
         return rig.skip(why)
     with rigs.in_memory() as folder:
@@ -226,7 +234,7 @@ def main() -> int:
         except OSError as error:
             return rig.skip(f"needs loop mounts, and clones on xfs: {error}")
         with mounts.pool(folder):
-            cut_often(rig, given, folder)
+            (savers.compare if given.savers else cut_often)(rig, given, folder)
     return rig.end()
 
 

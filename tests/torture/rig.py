@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-# More of them say nothing new.
+# What must not happen where something is killed or cut off.
+LOST, OTHER = "acknowledged checkpoints lost", "other faults"
+# More violations say nothing new.
 MOST_SHOWN = 20
 
 
@@ -31,12 +33,14 @@ def arguments(about: str, scale: str, default: int, meaning: str) -> argparse.Ar
 class Rig:
     """A run of a rig: what was done, and what was wrong."""
 
-    def __init__(self, name: str, given: argparse.Namespace) -> None:
+    def __init__(
+        self, name: str, given: argparse.Namespace, kinds: tuple[str, ...] = ("faults",)
+    ) -> None:
         self.name, self.seed = name, given.seed
         self.milepost = given.milepost.resolve()
         self.started = time.monotonic()
         self.counts: Counter[str] = Counter()
-        self.wrong: Counter[str] = Counter()
+        self.wrong = Counter(dict.fromkeys(kinds, 0))
         if not self.milepost.is_file():
             sys.exit(f"{name}: no command at {self.milepost}: cargo build --release")
         print(f"{name}: seed {self.seed}", flush=True)
@@ -48,16 +52,16 @@ class Rig:
         """Something that must not be; `story` says all that is needed to see it again."""
         self.wrong[kind] += 1
         if self.wrong.total() <= MOST_SHOWN:
-            print(f"{self.name}: VIOLATION: {kind}: {story} (seed {self.seed})", flush=True)
+            line = "; ".join(story.split("\n"))
+            print(f"{self.name}: VIOLATION: {kind}: {line} (seed {self.seed})", flush=True)
 
     def end(self) -> int:
         """Prints the summary; the exit code."""
         seconds = time.monotonic() - self.started
         done = ", ".join(f"{count} {what}" for what, count in self.counts.items())
         found = ", ".join(f"{count} {kind}" for kind, count in self.wrong.items())
-        end = f"{self.wrong.total()} violations" + (f" ({found})" if found else "")
-        print(f"{self.name}: {done}, {end}; {seconds:.1f} s, seed {self.seed}", flush=True)
-        return 1 if self.wrong else 0
+        print(f"{self.name}: {done}; {found}; {seconds:.1f} s, seed {self.seed}", flush=True)
+        return 1 if self.wrong.total() else 0
 
     def skip(self, why: str) -> int:
         """Says that nothing was done, and why."""

@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("--writers", type=int, default=3)
     parser.add_argument("--readers", type=int, default=3)
     given = parser.parse_args()
-    rig = rigs.Rig("soak", given)
+    rig = rigs.Rig("soak", given, ("failed", "lost", "wrong bytes", "at the end"))
     with rigs.in_memory() as folder:
         Soak(rig, given, folder).run()
     return rig.end()

@@ -43,6 +43,8 @@ class Store:
 
     def __init__(self, milepost: Path, root: Path) -> None:
         self.milepost, self.root = milepost, root
+        # Checkpoints that were restored and compared.
+        self.compared = 0
 
     def command(self, *words: object) -> list[str]:
         return [str(self.milepost), "-s", str(self.root), *map(str, words)]
@@ -67,8 +69,8 @@ class Store:
 
     def leftovers(self) -> list[str]:
         """Files that a store at rest does not have after a collection."""
-        of_writers = [*self.root.glob("txn/*.txn"), *self.root.glob("txn/*.tmp")]
-        return sorted(f"{p.parent.name}/{p.name}" for p in [*of_writers, *self.root.glob("trash/*")])
+        left = [p for kind in ("txn/*.txn", "txn/*.tmp", "trash/*") for p in self.root.glob(kind)]
+        return sorted(f"{path.parent.name}/{path.name}" for path in left)
 
 
 class Refused(Exception):

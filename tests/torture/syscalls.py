@@ -74,7 +74,8 @@ class Case:
         inject = f"inject={self.call}:{how}:when={self.number}{plus}"
         # Faster, but in this mode strace sends no signals.
         mode = [] if self.fault == KILL else ["--seccomp-bpf"]
-        return ["strace", "-f", "-qq", *mode, "-o", str(log), "-e", f"trace={self.call}", "-e", inject]
+        only = ["-e", f"trace={self.call}", "-e", inject]
+        return ["strace", "-f", "-qq", *mode, "-o", str(log), *only]
 
     def __str__(self) -> str:
         return f"{self.fault} at {self.call} {self.number}"
@@ -100,7 +101,8 @@ class Template:
     def history(self) -> Iterator[Operation]:
         yield operations.init()
         for step in range(1, 5):
-            yield operations.save(self.folder, ("main", step), tag=f"at-{step}" if step < 3 else None)
+            tag = f"at-{step}" if step < 3 else None
+            yield operations.save(self.folder, ("main", step), tag=tag)
         yield operations.fork(("main", 2), "side")
         yield operations.save(self.folder, ("side", 3))
         yield operations.save(self.folder, ("loose", 4), "relaxed")
@@ -266,6 +268,7 @@ def disturb_all(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
         calls, of_others = traced(template, command)
         names.update(call.name for call in calls)
         every = cases(calls, command.name)
+        every = [case for case in every if not given.calls or case.call in given.calls]
         chosen = [case for case in every if chance.random() * 100 < given.percent]
         missed = 0
         for case in chosen:
@@ -286,6 +289,7 @@ def disturb_all(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
 def main() -> int:
     parser = rigs.arguments(__doc__, "percent", 100, "share of the cases that is tried")
     parser.add_argument("--only", nargs="*", help="names of commands")
+    parser.add_argument("--calls", nargs="*", help="names of system calls")
     given = parser.parse_args()
     rig = rigs.Rig("system calls", given)
     if why := rigs.lacking("strace"):
