@@ -125,6 +125,7 @@ def checker(given: argparse.Namespace, folder: Path, cuts: Any, found: Any) -> N
     """A process that mounts clones and checks them, as another boot would see them."""
     # Who is told to end is told by the process that waits for this one.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    mounts.end_with_parent()
     mounts.private()
     mounts.another_boot(folder)
     at = folder / f"checked-{multiprocessing.current_process().name}"
