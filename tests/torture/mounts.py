@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 
 NEW_MOUNTS = 0x00020000  # CLONE_NEWNS
 CLONE = 0x40049409  # FICLONE
+DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 MIB = 1 << 20
 # How each kind of file system is made, its smallest size, and how a copy is mounted beside it.
@@ -40,6 +42,11 @@ def private() -> None:
     if ctypes.CDLL(None, use_errno=True).unshare(NEW_MOUNTS) != 0:
         raise OSError(ctypes.get_errno(), "no private mounts")
     call("mount", "--make-rprivate", "/")
+
+
+def end_with_parent() -> None:
+    """Lets this process die with the one that started it, and its mounts with both."""
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
 
 
 def another_boot(folder: Path) -> None:

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import queue
 import random
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,6 +123,9 @@ def after(store: Store, cut: Cut) -> list[str]:
 
 def checker(given: argparse.Namespace, folder: Path, cuts: Any, found: Any) -> None:
     """A process that mounts clones and checks them, as another boot would see them."""
+    # Who is told to end is told by the process that waits for this one.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    mounts.end_with_parent()
     mounts.private()
     mounts.another_boot(folder)
     at = folder / f"checked-{multiprocessing.current_process().name}"
@@ -156,7 +162,8 @@ def cut_often(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
             done += count
     finally:
         for _ in checkers:
-            cuts.put(None)
+            with suppress(queue.Full):
+                cuts.put(None, timeout=30)
         for process in checkers:
             process.join(30)
             if process.is_alive():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ class Rig:
         self.started = time.monotonic()
         self.counts: Counter[str] = Counter()
         self.wrong = Counter(dict.fromkeys(kinds, 0))
+        # A rig that is told to end clears up behind it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"{name}: told to end"))
         if not self.milepost.is_file():
             sys.exit(f"{name}: no command at {self.milepost}: cargo build --release")
         print(f"{name}: seed {self.seed}", flush=True)
