@@ -71,7 +71,7 @@ MUTANTS = [
     Mutant("compact: inputs of records stay behind", "compact/live.rs", "                stack.extend(&located.entry.inputs);\n", "", "compaction::"),
     Mutant("save: removed packs are still believed in", "save/durable.rs", "        PackFile::open_for_records(&*store.0.disk, &hint.pack)?.require_len(hint.len)?;\n", "        let _ = (store, hint);\n", "crash::interleaved"),
     Mutant("save: a pack that is gone ends it", "store/mod.rs", "            Err(error) if error.kind() == ErrorKind::NotFound => {", "            Err(error) if error.kind() == ErrorKind::Limit => {", "crash::interleaved"),
-    Mutant("save: a fork does not look at its source again", "save/commit.rs", "    let source = &store.checkpoint_by_id(&source.id())?;\n", "", "crash::interleaved"),
+    Mutant("save: a fork does not look at its source again", "save/commit.rs", "    let source = &store.checkpoint_at(&source.place())?;\n", "", "crash::interleaved"),
     Mutant("save: two forks make one run", "save/publish.rs", "    if save.new_run && !places.is_empty() {", "    if false {", "damage::one_run"),
     Mutant("save: packs of others are not proved", "save/durable.rs", "synced.and_then(|()| PackFile::open_uncached(disk, &hint.pack)?.prove())", "synced", "crash::"),
     Mutant("save: packs of others are not synced", "save/durable.rs", "            let synced = disk.sync(&path);\n", "            let synced: Result<()> = Ok(());\n", "crash::"),

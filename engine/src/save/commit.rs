@@ -72,7 +72,7 @@ fn commit_within(
 pub(crate) fn fork(store: &Store, source: &Checkpoint, run: &str) -> Result<SaveReport> {
     let txn = store.begin(&Unobserved)?;
     // Until now a collector could take it away.
-    let source = &store.checkpoint_by_id(&source.id())?;
+    let source = &store.checkpoint_at(&source.place())?;
     store.with_packs_there(|| fork_within(store, &txn, source, run))
 }
 
