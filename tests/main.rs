@@ -13,6 +13,7 @@ mod damage; // old damage stops nothing new
 mod deletion; // forgetting, thinning, collecting
 mod disk; // every disk keeps the one contract
 mod errors; // the sentences of the main errors, word for word
+mod fork; // a new run is made of what was named
 mod layers; // what each part must not know, read from the sources
 mod listing; // a long history is listed from few files, and truly
 mod make_golden; // makes golden stores, only when asked
