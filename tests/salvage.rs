@@ -1,14 +1,10 @@
 //! What is intact of a damaged checkpoint comes back, what is not is named to the byte, and the
 //! store stays as it is.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
 use milepost_engine::restore::Salvage;
 use milepost_engine::{Checkpoint, Full, Output, SaveOptions, Selection, Unobserved};
 
-use crate::support::packs;
+use crate::support::packs::{self, flip};
 use crate::support::state::{State, Tensor, assert_holds, noise, save, state_of};
 use crate::support::store::TestStore;
 
@@ -26,20 +22,6 @@ fn state(step: u64) -> State {
 
 fn salvage(checkpoint: &Checkpoint) -> Salvage {
     checkpoint.salvage(&Selection::all(), &Unobserved).unwrap()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the test spoils a pack in place")]
-fn flip(path: &Path, at: u64) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x40], at).unwrap();
 }
 
 /// Holds a report against what restoring chunk by chunk gives.

@@ -1,7 +1,8 @@
 //! `restore --salvage`: a damaged checkpoint's intact part, and a list of the rest.
 
-use super::verify::{files, flip};
+use super::verify::files;
 use crate::support::command::TestFolder;
+use crate::support::packs::flip;
 use crate::support::safetensors;
 
 /// Damages the first record of the first pack.

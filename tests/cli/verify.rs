@@ -1,9 +1,9 @@
 //! Damage is found, named, and traced to the checkpoints and tensors that it hits.
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::support::command::TestFolder;
+use crate::support::packs::flip;
 
 /// The files below a folder of the store.
 pub(super) fn files(test: &TestFolder, folder: &str) -> Vec<PathBuf> {
@@ -21,21 +21,6 @@ pub(super) fn files(test: &TestFolder, folder: &str) -> Vec<PathBuf> {
     visit(&test.path(".milepost").join(folder), &mut found);
     found.sort();
     found
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test is the fault in the disk"
-)]
-pub(super) fn flip(path: &Path, offset: u64) {
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x10], offset).unwrap();
 }
 
 /// The report of a damaged store: it must exit with 13 and say so on standard error.

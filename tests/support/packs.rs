@@ -1,6 +1,7 @@
 //! What the packs of a store on disk say, read with the format's own parsers.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use milepost_engine::PackId;
@@ -39,6 +40,23 @@ pub(crate) fn records(root: &Path) -> BTreeMap<PackId, Vec<IndexEntry>> {
             (id.parse().unwrap(), entries)
         })
         .collect()
+}
+
+/// Flips a bit of a file in place, as a bad medium would.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test is the fault in the disk"
+)]
+pub(crate) fn flip(path: &Path, at: u64) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path);
+    let file = file.unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
 }
 
 /// The paths of a store's packs, sorted.

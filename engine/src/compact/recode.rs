@@ -3,7 +3,7 @@
 //! What is resumed from most, the newest, stands alone; what is old becomes small; and a base
 //! that no checkpoint holds any more is not needed by anything.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
@@ -24,7 +24,6 @@ use crate::save::column::Column;
 use crate::save::encoder::{Bases, ChunkEncoder, Encoded};
 use crate::store::Store;
 use crate::store::base_cache::BaseCache;
-use crate::store::history::Place;
 use crate::store::pack_file::UnnamedPack;
 use crate::store::txn::Transaction;
 
@@ -97,9 +96,9 @@ pub(super) fn recode(
     let mut packs = Packs::new(disk, txn);
     let full_every = u64::from(store.settings().full_every);
     let (mut done, total) = (0, logical_bytes(store, mark));
-    for places in runs_newest_first(mark).values() {
+    for places in mark.runs().into_values() {
         let mut newer: Option<Manifest> = None;
-        for (age, place) in (0u64..).zip(places) {
+        for (age, place) in (0u64..).zip(places.into_iter().rev()) {
             let Some(manifest) = rewrite::read(disk, place)? else {
                 continue;
             };
@@ -130,18 +129,6 @@ fn logical_bytes(store: &Store, mark: &Mark<'_>) -> u64 {
     let summary = |place| store.0.history.summary(&*store.0.disk, place).ok();
     let summaries = mark.places().filter_map(summary);
     summaries.map(|s| s.placement.logical_bytes).sum()
-}
-
-fn runs_newest_first<'m>(mark: &'m Mark<'_>) -> BTreeMap<&'m str, Vec<&'m Place>> {
-    let mut runs: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
-    for place in mark.places() {
-        runs.entry(&place.run).or_default().push(place);
-    }
-    for places in runs.values_mut() {
-        places.sort_unstable();
-        places.reverse();
-    }
-    runs
 }
 
 /// A chunk to be coded.

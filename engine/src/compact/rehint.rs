@@ -1,7 +1,5 @@
 //! Manifests that name the packs in which their records are by now.
 
-use std::collections::{BTreeMap, HashSet};
-
 use crate::compact::live::Live;
 use crate::compact::plan::Plan;
 use crate::compact::rewrite;
@@ -38,12 +36,8 @@ pub(super) fn rehint(
     let after = after(live, plan, new);
     mark.add_packs(new);
     make_durable(store, mark, live, plan, new)?;
-    let mut runs: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
-    for place in mark.places() {
-        runs.entry(&place.run).or_default().push(place);
-    }
     let mut moved = 0;
-    for (run, places) in runs {
+    for (run, places) in mark.runs() {
         let _ordered = store.lock_run(run, observer)?;
         for place in places {
             progress::check(observer)?;
@@ -79,16 +73,8 @@ fn make_durable(
         let stays = live.by_pack.contains_key(pack) && !plan.packs.contains(pack);
         stays.then_some(PackHint { pack: *pack, len })
     };
-    let staying: Vec<PackHint> = mark.rewritable().filter_map(stays).collect();
-    let mut vouched: HashSet<PackId> = HashSet::new();
-    for place in mark.places() {
-        if let Some(manifest) = rewrite::read(&*store.0.disk, place)?
-            && manifest.placement.durability != Durability::Relaxed
-        {
-            vouched.extend(manifest.packs.iter().map(|hint| hint.pack));
-        }
-    }
-    let unvouched = staying.into_iter().filter(|h| !vouched.contains(&h.pack));
+    let staying = mark.rewritable().filter_map(stays);
+    let unvouched = staying.filter(|hint| !mark.vouched.contains(&hint.pack));
     let needed: Vec<PackHint> = new.iter().map(|pack| pack.hint).chain(unvouched).collect();
     store.0.catalog.unsettle();
     durable::sync_packs(store, new, &needed)

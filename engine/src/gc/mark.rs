@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use crate::error::{ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::format::pack::IndexEntry;
-use crate::format::placement::PackHint;
+use crate::format::placement::{Durability, PackHint};
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::store::cache;
@@ -49,6 +49,8 @@ pub(crate) struct Mark<'d> {
     pub(crate) live: Vec<Located>,
     /// The chunks that checkpoints hold themselves.
     pub(crate) held: HashSet<ChunkId>,
+    /// The packs that durable checkpoints name.
+    pub(crate) vouched: HashSet<PackId>,
     /// Checkpoints that cannot be restored in full.
     pub(crate) unresolved: Vec<Place>,
     /// Every pack that is whole; made when hints are not enough.
@@ -68,6 +70,7 @@ impl<'d> Mark<'d> {
             needed: HashMap::new(),
             live: Vec::new(),
             held: HashSet::new(),
+            vouched: HashSet::new(),
             unresolved: Vec::new(),
             whole: None,
         };
@@ -157,6 +160,16 @@ impl<'d> Mark<'d> {
         self.marked.iter()
     }
 
+    /// The manifests that were marked, by run, in order of their saves.
+    pub(crate) fn runs(&self) -> BTreeMap<&str, Vec<&Place>> {
+        let mut runs: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
+        for place in self.places() {
+            runs.entry(&place.run).or_default().push(place);
+        }
+        runs.values_mut().for_each(|places| places.sort_unstable());
+        runs
+    }
+
     /// Packs that are needed and whose every needed record is known, and their bytes.
     pub(crate) fn rewritable(&self) -> impl Iterator<Item = (&PackId, u64)> {
         let known = self.needed.iter().filter(|(_, needed)| !needed.whole);
@@ -208,6 +221,9 @@ impl<'d> Mark<'d> {
         let hinted: HashSet<PackId> = manifest.packs.iter().map(|hint| hint.pack).collect();
         let needs = || manifest.needed_chunks();
         self.held.extend(needs());
+        if manifest.placement.durability != Durability::Relaxed {
+            self.vouched.extend(&hinted);
+        }
         if let Some(found) = resolve(&self.catalog, needs(), |pack| hinted.contains(pack)) {
             self.note(&found);
             return Ok(());
