@@ -1,0 +1,122 @@
+"""A CheckpointIO for Lightning: its checkpoints as checkpoints of a store.
+
+    trainer = L.Trainer(plugins=[milepost.lightning.CheckpointIO("runs/gpt2")])
+
+The paths that Lightning asks for become names in the store; no file is written at them but a
+small one that says where the checkpoint is, so that what looks for files finds them. Rotation by
+ModelCheckpoint forgets checkpoints, and the space comes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO as LightningCheckpointIO
+
+from milepost.checkpoint import Checkpoint
+from milepost.errors import NotFoundError
+from milepost.opening import open as open_store
+from milepost.store import Store
+
+#: What the small file says it is.
+_FORMAT = "milepost-lightning"
+
+File = str | os.PathLike[str]
+
+
+class CheckpointIO(LightningCheckpointIO):
+    """Saves Lightning's checkpoints to a store, which is made if there is none.
+
+    `run` is the run that they are saved to. Saves wait until they are durable; under
+    AsyncCheckpointIO they do so in the background.
+    """
+
+    def __init__(self, store: File | Store, run: str = "main") -> None:
+        self._store = store if isinstance(store, Store) else open_store(store, run=run)
+        self._run = run
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: File, storage_options: Any = None
+    ) -> None:
+        """Saves a checkpoint under a path; one that was there before is forgotten.
+
+        Raises what Store.save raises.
+        """
+        del storage_options
+        before = _told(path)
+        report = self._store.save(
+            None, checkpoint, run=self._run, metadata={"path": os.fspath(path)}
+        ).result()
+        _tell(path, {"format": _FORMAT, "store": self._store.path, "id": report.id})
+        if before is not None and before["id"] != report.id:
+            self._forget(before["id"])
+
+    def load_checkpoint(
+        self,
+        path: File,
+        map_location: Any = None,
+        weights_only: bool | None = None,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """The checkpoint that was saved under a path.
+
+        Raises NotFoundError if there is none.
+        """
+        del weights_only
+        device = map_location if isinstance(map_location, str) else None
+        if map_location is not None and not callable(map_location):
+            device = str(map_location)
+        loaded: dict[str, Any] = self._find(path).load(device=device)
+        return loaded
+
+    def remove_checkpoint(self, path: File) -> None:
+        """Forgets the checkpoint that was saved under a path; what others need stays."""
+        told = _told(path)
+        if told is None:
+            return
+        os.unlink(path)
+        self._forget(told["id"])
+
+    def _find(self, path: File) -> Checkpoint:
+        told = _told(path)
+        if told is None:
+            raise NotFoundError(
+                f"no checkpoint of milepost was saved under {os.fspath(path)!r}",
+                code="path",
+                hint="look at `milepost log`",
+            )
+        return self._store[told["id"]]
+
+    def _forget(self, id_: str) -> None:
+        try:
+            self._store.forget(id_)
+        except NotFoundError:
+            # Somebody else was first.
+            return
+
+    def teardown(self) -> None:
+        """Waits for what is under way, and raises its failure."""
+        self._store.wait()
+
+
+def _told(path: File) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            told = json.loads(file.read(4096))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return None
+    return told if isinstance(told, dict) and told.get("format") == _FORMAT else None
+
+
+def _tell(path: File, told: dict[str, str]) -> None:
+    """Writes the small file; it appears whole."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unique = hashlib.sha256(f"{target}{os.getpid()}".encode()).hexdigest()[:12]
+    temporary = target.with_name(f".{target.name}.{unique}")
+    temporary.write_text(json.dumps(told), encoding="utf-8")
+    temporary.replace(target)

@@ -1,0 +1,65 @@
+"""The examples run, resume, and are as short as the documentation says."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+import sys
+from pathlib import Path
+
+import milepost
+
+REPOSITORY = Path(__file__).parent.parent.parent
+EXAMPLES = REPOSITORY / "examples"
+CHANGED_LINES_MAX = 5
+
+
+def run(name: str, tmp_path: Path, *args: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *args]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_plain_loop_resumes_bit_for_bit(tmp_path: Path) -> None:
+    whole = run("plain_torch.py", tmp_path, "whole", "40")
+    run("plain_torch.py", tmp_path, "parts", "20")
+    assert run("plain_torch.py", tmp_path, "parts", "40") == whole
+    # The program seeds PyTorch's generator only.
+    seeded = ("model.", "optimizer.", "random.torch")
+    one, other = (
+        {name: t.tobytes() for name, t in store["latest"].items() if name.startswith(seeded)}
+        for store in (milepost.open(tmp_path / "whole"), milepost.open(tmp_path / "parts"))
+    )
+    assert one == other and len(one) > 10
+    assert [s.step for s in milepost.open(tmp_path / "parts").log()] == [9, 19, 29, 39]
+
+
+def changed() -> list[str]:
+    before = (EXAMPLES / "plain_torch_before.py").read_text().splitlines()[1:]
+    after = (EXAMPLES / "plain_torch.py").read_text().splitlines()[1:]
+    marked = difflib.ndiff(before, after)
+    return [line for line in marked if line.startswith(("+ ", "- "))]
+
+
+def test_adopting_it_changes_five_lines_at_most_and_the_documentation_shows_them() -> None:
+    added = [line[2:].strip() for line in changed() if line.startswith("+ ")]
+    assert 0 < len(added) <= CHANGED_LINES_MAX
+    shown = (REPOSITORY / "docs" / "python.md").read_text()
+    for line in changed():
+        assert line[:1] + line[2:] in shown.splitlines(), line
+
+
+def test_the_lines_of_the_readme_run(tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    lines = readme.split("```python\n")[1].split("```")[0]
+    before = (
+        "import torch\n"
+        "model, steps = torch.nn.Linear(2, 2), 5\n"
+        "optimizer = torch.optim.AdamW(model.parameters())\n"
+        "def train_step(): return 0.5\n"
+    )
+    program = tmp_path / "readme.py"
+    program.write_text(before + lines)
+    subprocess.run([sys.executable, str(program)], check=True, cwd=tmp_path, timeout=120)
+    assert milepost.open(tmp_path / "runs" / "gpt2")["latest"].metrics == {"loss": 0.5}
