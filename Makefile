@@ -10,7 +10,19 @@ PYTHON ?= python3
 VENV := $(CACHE)/python
 # PyTorch and the rivals that the benchmarks run: several gigabytes, made only when asked for.
 TORCH_VENV ?= $(CACHE)/torch
+# What the Python package's tests need; it sees the packages of TORCH_VENV beside its own.
+PACKAGE_VENV := $(CACHE)/python-package
+# Where this checkout's wheel is installed: checkouts share environments, not what they build.
+PACKAGE_SITE := $(CURDIR)/target/python/site
+PACKAGE_PROFILE ?= dev
 DATA ?= $(CACHE)/data
+# Workloads in the order in which they are made: several start from `pretrain`.
+WORKLOADS ?= pretrain step finetune rl lora embed ema public
+# The rivals' environment; ZipNN needs PyTorch, which it borrows from TORCH_VENV.
+COMPARE_VENV ?= $(CACHE)/compare
+COMPARE_FIGURES ?= $(CACHE)/compare.json
+# Such as --sample-19, or --levels "fast" --budgets "2 16".
+COMPARE_OPTIONS ?=
 # Cargo's own tools, each in one exact version: an older one on the PATH may read other files.
 TOOLS := $(CACHE)/tools
 CARGO_DENY := 0.20.2
@@ -29,13 +41,28 @@ TORTURE_SAVERS ?= 20
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny crash torture torture-small savers mutants fuzz real scale demo clean
+.PHONY: help test python wheel lint deny crash torture torture-small savers mutants fuzz real workloads \
+	compare compare-test scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 test: $(VENV)/ready ## set up what is needed and run every test
 	cargo test --workspace --locked
+	$(MAKE) python
+
+python: wheel ## build the Python package, check its sources and run its tests
+	cd python && $(PACKAGE_VENV)/bin/ruff format --check .
+	cd python && $(PACKAGE_VENV)/bin/ruff check .
+	cd python && $(PACKAGE_VENV)/bin/mypy
+	cd python && PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/pytest
+
+wheel: $(PACKAGE_VENV)/ready ## build the Python wheel and install it below target/
+	rm -rf target/python/wheels $(PACKAGE_SITE)
+	cd python && $(PACKAGE_VENV)/bin/maturin build --locked --profile $(PACKAGE_PROFILE) \
+		--interpreter $(PACKAGE_VENV)/bin/python --out ../target/python/wheels
+	$(PACKAGE_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps \
+		--target $(PACKAGE_SITE) target/python/wheels/*.whl
 
 lint: ## formatting and lints, warnings denied
 	cargo fmt --all --check
@@ -76,6 +103,20 @@ real: $(TORCH_VENV)/ready ## train, save, restore and compare eight real states;
 	$(TORCH_VENV)/bin/python benches/workloads/pretrain.py --out $(DATA)/pretrain
 	$(TORCH_VENV)/bin/python benches/real.py --milepost target/release/milepost --states $(DATA)/pretrain
 
+workloads: $(TORCH_VENV)/ready ## train what the comparison needs: WORKLOADS="step rl" for some
+	for name in pretrain $(filter-out pretrain,$(WORKLOADS)); do \
+		$(TORCH_VENV)/bin/python benches/workloads/$$name.py --out $(DATA)/$$name; done
+
+compare: workloads compare-test ## milepost beside its rivals, into docs/: WORKLOADS="step rl" for some
+	cargo build --release --locked
+	$(COMPARE_VENV)/bin/python -W ignore benches/compare/compare.py --milepost target/release/milepost \
+		--data $(DATA) --out $(COMPARE_FIGURES) --workloads "$(WORKLOADS)" $(COMPARE_OPTIONS)
+	$(COMPARE_VENV)/bin/python benches/compare/report.py --figures $(COMPARE_FIGURES) \
+		--table docs/comparison.md --plot docs/comparison.svg
+
+compare-test: $(COMPARE_VENV)/ready ## round trips of the codecs that the comparison re-creates
+	$(COMPARE_VENV)/bin/python benches/compare/test_planes.py
+
 scale: ## many checkpoints, long chains and large states; prints the figures
 	cargo build --release --locked
 	$(PYTHON) benches/scale.py --milepost target/release/milepost
@@ -97,6 +138,21 @@ $(VENV)/ready: tests/requirements.txt
 	touch $@
 
 $(TORCH_VENV)/ready: benches/workloads/requirements.txt
-	$(PYTHON) -m venv $(TORCH_VENV)
+	test -x $(TORCH_VENV)/bin/python || $(PYTHON) -m venv $(TORCH_VENV)
 	$(TORCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r benches/workloads/requirements.txt
+	touch $@
+
+$(PACKAGE_VENV)/ready: python/tests/requirements.txt $(TORCH_VENV)/ready
+	$(PYTHON) -m venv $(PACKAGE_VENV)
+	for site in $(PACKAGE_VENV)/lib/python*/site-packages; do \
+		echo $(TORCH_VENV)/lib/$$(basename $$(dirname $$site))/site-packages > $$site/torch.pth; \
+	done
+	$(PACKAGE_VENV)/bin/pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
+	touch $@
+
+$(COMPARE_VENV)/ready: benches/compare/requirements.txt $(TORCH_VENV)/ready
+	test -x $(COMPARE_VENV)/bin/python || $(PYTHON) -m venv $(COMPARE_VENV)
+	$(COMPARE_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	$(TORCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])' \
+		> $$($(COMPARE_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/torch.pth
 	touch $@

@@ -1,7 +1,6 @@
 //! Exit codes: the only place that knows them. Scripts rely on them; they are only added to.
 
 use std::io;
-use std::process::ExitCode;
 
 use milepost_engine::{Error, ErrorKind};
 
@@ -48,7 +47,7 @@ pub(crate) type Result<T = Outcome> = std::result::Result<T, Failure>;
 
 /// A usage error, clap's own code.
 pub(crate) const USAGE: u8 = 2;
-const DONE: u8 = 0;
+pub(crate) const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const INCOMPLETE: u8 = 3;
 const NO_STORE: u8 = 10;
@@ -61,12 +60,12 @@ const NO_SPACE: u8 = 15;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The code of a command that did not fail.
-pub(crate) fn of_outcome(outcome: Outcome) -> ExitCode {
-    ExitCode::from(match outcome {
+pub(crate) fn of_outcome(outcome: Outcome) -> u8 {
+    match outcome {
         Outcome::Done => DONE,
         Outcome::Different => FAILED,
         Outcome::Partial => INCOMPLETE,
-    })
+    }
 }
 
 /// The code of a failure.

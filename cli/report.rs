@@ -1,8 +1,8 @@
 //! What is said when a command fails: one sentence, a hint, and with `--json` a line for machines.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::Write;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -29,10 +29,10 @@ struct JsonError<'e> {
 }
 
 /// Reports a failure and says how the process ends.
-pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
+pub(crate) fn failure(failure: &Failure, json: bool) -> u8 {
     let code = exit::of_failure(failure);
     let (Failure::Error(error) | Failure::Incomplete(error)) = failure else {
-        return ExitCode::from(code);
+        return code;
     };
     let message = error.to_string();
     let hint = error.advice().or_else(|| hint_for(error.code()));
@@ -48,7 +48,7 @@ pub(crate) fn failure(failure: &Failure, json: bool) -> ExitCode {
     } else {
         print_text(&message, hint);
     }
-    ExitCode::from(code)
+    code
 }
 
 /// What helps where the engine, which knows no command line, does not say it.
@@ -64,9 +64,10 @@ fn hint_for(code: &str) -> Option<&'static str> {
 }
 
 /// Reports what clap did not understand, or prints the help that was asked for.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
-    let json = std::env::args_os()
-        .take_while(|arg| arg != "--")
+pub(crate) fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
+    let json = args
+        .iter()
+        .take_while(|arg| *arg != "--")
         .any(|arg| arg == "--json");
     if json && error.use_stderr() {
         let text = error.to_string();
@@ -81,14 +82,14 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             message: words.join(" ").trim_start_matches("error: ").to_owned(),
             hint: Some("`milepost --help` shows what there is"),
         });
-        return ExitCode::from(exit::USAGE);
+        return exit::USAGE;
     }
     // A closed pipe while help is printed is no error.
     let printed = error.print();
     drop(printed);
     match error.use_stderr() {
-        true => ExitCode::from(exit::USAGE),
-        false => ExitCode::SUCCESS,
+        true => exit::USAGE,
+        false => exit::DONE,
     }
 }
 

@@ -168,12 +168,19 @@ fn the_good_stores_use_every_code_of_every_registry() {
                 see("transform", head.transform);
                 see("layout", head.layout);
                 see("lane width", head.lane_width);
-                if head.layout >= 3 {
+                if matches!(head.layout, 3 | 4) {
                     see("grid lane width", head.lane_width);
                 }
                 head.streams.iter().for_each(|s| {
                     see("coder", s.coder);
-                    let of_layout = ["whole", "planes", "leading", "grid", "grid-delta"];
+                    let of_layout = [
+                        "whole",
+                        "planes",
+                        "leading",
+                        "grid",
+                        "grid-delta",
+                        "classes",
+                    ];
                     let of_layout = of_layout[usize::from(head.layout)];
                     see(of_layout, s.coder);
                 });
@@ -185,9 +192,9 @@ fn the_good_stores_use_every_code_of_every_registry() {
         assert!(seen[grid].contains(&2), "{grid} with a coded plane");
     }
     let codes = |what: &str| seen[what].iter().copied().collect::<Vec<u8>>();
-    assert_eq!(codes("predictor"), [0, 1]);
+    assert_eq!(codes("predictor"), [0, 1, 2, 3, 4, 5]);
     assert_eq!(codes("transform"), [0, 1, 2, 3, 4, 5]);
-    assert_eq!(codes("layout"), [0, 1, 2, 3, 4]);
+    assert_eq!(codes("layout"), [0, 1, 2, 3, 4, 5]);
     assert_eq!(codes("lane width"), [1, 2, 4, 8]);
     assert_eq!(codes("grid lane width"), [2, 4, 8]);
     for what in ["coder", "whole", "planes"] {

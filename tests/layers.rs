@@ -67,7 +67,7 @@ fn mentions(code: &str, word: &str) -> bool {
 
 /// Holds the sources below `folder` against words that they must not have.
 fn must_not_know(folder: &str, words: &[&str], but: &[&str]) {
-    let paths = sources("engine/src");
+    let paths = ["engine/src", "cli", "python/src"].map(sources).concat();
     let of_folder = paths.iter().filter(|p| name(p).starts_with(folder));
     let mut count = 0;
     for path in of_folder.filter(|p| !but.contains(&name(p))) {
@@ -156,6 +156,8 @@ fn the_small_modules_know_only_what_they_name() {
 #[test]
 fn only_the_mapping_is_unsafe_and_only_the_disk_touches_files() {
     must_not_know("engine/src/", &["unsafe"], &["engine/src/store/map.rs"]);
+    must_not_know("cli/", &["unsafe"], &[]);
+    must_not_know("python/src/", &["unsafe"], &["python/src/memory.rs"]);
     let disk = [
         "engine/src/store/map.rs",
         "engine/src/store/real_disk/mod.rs",
@@ -163,6 +165,20 @@ fn only_the_mapping_is_unsafe_and_only_the_disk_touches_files() {
         "engine/src/store/real_disk/view.rs",
     ];
     must_not_know("engine/src/", &["std::fs", "rustix::fs"], &disk);
+}
+
+#[test]
+fn the_native_module_converts_and_does_nothing_else() {
+    let world = [
+        "std::fs",
+        "rayon",
+        "Instant",
+        "SystemTime",
+        "println",
+        "zstd",
+        "blake3",
+    ];
+    must_not_know("python/src/", &world, &[]);
 }
 
 #[test]
@@ -178,7 +194,7 @@ fn the_engine_does_not_print() {
 fn files_are_short() {
     let longer: BTreeMap<&str, &str> = LONGER.into();
     let mut wrong = Vec::new();
-    for path in ["engine/src", "cli", "tests"]
+    for path in ["engine/src", "cli", "python/src", "tests"]
         .iter()
         .flat_map(|f| sources(f))
     {
@@ -197,7 +213,7 @@ fn files_are_short() {
 
 #[test]
 fn sources_are_ascii_and_say_expect_where_they_mean_it() {
-    for path in ["engine/src", "cli", "tests"]
+    for path in ["engine/src", "cli", "python/src", "tests"]
         .iter()
         .flat_map(|f| sources(f))
     {

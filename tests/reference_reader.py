@@ -352,12 +352,159 @@ def parse_index(index: bytes, index_offset: int, path: str) -> dict[bytes, Entry
 
 
 # ---------------------------------------------------------------------------------------------------------- Section 10
-PREDICTOR_NONE, PREDICTOR_BASE = 0, 1  # Section 10.2; the code is also the number of inputs
+PREDICTOR_NONE, PREDICTOR_BASE, CAST, LINEAR, SECOND_MOMENT, ADAM = range(6)  # Section 10.2
+INPUTS_OF = {0: (0, 0), 1: (1, 1), CAST: (1, 1), LINEAR: (1, 4), SECOND_MOMENT: (3, 3), ADAM: (3, 3)}
 IDENTITY, ROTATE, FLOAT_SUBTRACT, INT_SUBTRACT, XOR, ROTATED_XOR = range(6)  # Section 10.3
-WHOLE, PLANES, LEADING, GRID, GRID_DELTA = range(5)  # Section 10.4
+WHOLE, PLANES, LEADING, GRID, GRID_DELTA, CLASSES = range(6)  # Section 10.4
 RAW, CONSTANT, ZSTD = range(3)  # Section 10.5
 GRID_PARAMS = struct.Struct("<IIQHBB")  # Section 10.4.4
 TURN_MAX = 8
+
+
+def predictor_params(predictor: int, inputs: int) -> int:
+    """Section 10.2: bytes of the predictor's own parameters."""
+    return {CAST: 1, LINEAR: 8 * inputs, SECOND_MOMENT: 32, ADAM: 16}.get(predictor, 0)
+
+
+def coefficients(params: bytes) -> list[float]:
+    """R72: numbers of binary64, 0 or of a magnitude from 2^-200 to 2^200."""
+    values = [float(c) for c in np.frombuffer(params, "<f8")]
+    reject_if(any(c != 0 and not 2.0**-200 <= abs(c) <= 2.0**200 for c in values), "predictor-params")
+    return values
+
+
+def numbers(data: bytes) -> Array:
+    """Section 10.2.1: lanes of binary32 as binary64; subnormal ones count as zero."""
+    bits = np.frombuffer(data, "<u4")
+    return np.where(bits & 0x7F800000 == 0, np.uint32(0), bits).view("<f4").astype(np.float64)
+
+
+def rounded(x: Array) -> Array:
+    """Section 10.2.1: to binary32, ties to even; what would be subnormal is zero."""
+    return np.where(np.abs(x) < 2.0**-126, 0.0, x).astype(np.float32)
+
+
+def cast_half(bits: Array, to_f16: bool) -> Array:
+    """Section 10.2.1: binary32 to bfloat16 or binary16."""
+    is_nan = bits & 0x7FFFFFFF > 0x7F800000
+    if not to_f16:
+        even = bits + (0x7FFF + (bits >> 16 & 1)).astype(np.uint32)
+        return (np.where(is_nan, bits | 0x00400000, even) >> 16).astype("<u2")
+    halves = bits.view("<f4").astype("<f2").view("<u2")  # IEEE 754's conversion, but for NaNs
+    nans = (bits >> 16 & 0x8000 | 0x7E00 | bits >> 13 & 0x3FF).astype("<u2")
+    return np.where(is_nan, nans, halves)
+
+
+def predict(predictor: int, params: bytes, inputs: list[bytes], lane_type: np.dtype[Any]) -> Array | None:
+    """Section 10.2: the base value of every lane."""
+    if predictor <= PREDICTOR_BASE:
+        return np.frombuffer(inputs[0], lane_type) if inputs else None
+    if predictor == CAST:
+        reject_if(params[0] > 1, "predictor-params")
+        return cast_half(np.frombuffer(inputs[0], "<u4"), params[0] == 1)
+    first, x = np.frombuffer(inputs[0], "<u4"), [numbers(data) for data in inputs]
+    if predictor == ADAM:
+        given = np.frombuffer(params, "<f4")
+        unfit = [(b & 0x7F800000) in (0, 0x7F800000) and b & 0x7FFFFFFF != 0 for b in given.view("<u4").tolist()]
+        reject_if(any(unfit), "predictor-params")
+        decay, step, scale, epsilon = (float(c) for c in given)
+        once = [*x]  # w0, m1, v1
+        denominator = rounded(rounded(rounded(np.sqrt(once[2])).astype(float) / scale).astype(float) + epsilon)
+        update = rounded(rounded(step * once[1]).astype(float) / denominator.astype(float))
+        value = rounded(rounded(once[0] * decay).astype(float) + update.astype(float))
+    else:
+        if predictor == SECOND_MOMENT:
+            v0, m1, m0 = x
+            x = [v0, m1 * m1, m1 * m0, m0 * m0]
+        total: Array | None = None
+        for c, values in zip(coefficients(params), x):
+            total = c * values if total is None else total + c * values
+        assert total is not None
+        value = rounded(total)
+    found = value.view("<u4")
+    return np.where(found & 0x7F800000 == 0x7F800000, first, found)
+
+
+class Class(NamedTuple):
+    """Section 10.4.5: the keys of a class are from first_key up to that of the next."""
+
+    first_key: int
+    shift: int
+    mode: int
+
+
+def classes_of(params: bytes, w: int) -> list[Class]:
+    """R69."""
+    classes = [Class(*params[i : i + 3]) for i in range(0, len(params) - 2, 3)]
+    reject_if(len(params) % 3 or not 1 <= len(classes) <= 32 or classes[0].first_key != 0, "classes-params")
+    reject_if(any(a.first_key >= b.first_key for a, b in zip(classes, classes[1:])), "classes-params")
+    reject_if(any(c.shift > w - 8 or c.mode > 16 or (c.mode and c.shift) for c in classes), "classes-params")
+    return classes
+
+
+class Bits:
+    """Bits of a stream, the least significant of each byte first."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.value, self.at = data, int.from_bytes(data, "little"), 0
+
+    def take(self, count: int) -> int:
+        reject_if(self.at + count > 8 * len(self.data), "classes-streams")
+        self.at += count
+        return self.value >> (self.at - count) & ((1 << count) - 1)
+
+    def rice(self, k: int, most: int) -> int:
+        ones = 0
+        while self.take(1):
+            ones += 1
+            reject_if(ones << k > most, "classes-streams")
+        number = ones << k | self.take(k)
+        reject_if(number > most, "classes-streams")
+        return number
+
+    def is_done(self) -> bool:
+        return -(-self.at // 8) == len(self.data)
+
+
+def classes_words(classes: list[Class], coders: list[int], stored: list[bytes], b: Array) -> Array:
+    """Section 10.4.5: the residual words of layout `classes`, word by word."""
+    w = 8 * b.itemsize
+    keys = b >> (w - 9) & 0xFF if w > 8 else (b << 1) & 0xFF | b >> 7
+    ends = [c.first_key for c in classes[1:]] + [256]
+    lanes = [np.nonzero((keys >= c.first_key) & (keys < end))[0] for c, end in zip(classes, ends)]
+    *own, (gaps, values, low, escapes) = *stored[:-4], stored[-4:]
+    reader, places, sparse = Bits(gaps), {}, [i for i, c in enumerate(classes) if c.mode]
+    for i in sparse:
+        at, found, count = 0, [], len(lanes[i])
+        while True:
+            at += reader.rice(classes[i].mode - 1, count - at)
+            if at == count:
+                break
+            found.append(at)
+            at += 1
+        places[i] = found
+    reject_if(not reader.is_done(), "classes-streams")
+    total = sum(len(found) for found in places.values())
+    value = iter(decode_stream(coders[-3], values, total))
+    leading = iter([decode_stream(c, part, len(lanes[i])) for c, part, i in zip(
+        coders, own, (i for i, c in enumerate(classes) if not c.mode))])
+    words, bits, escape = np.zeros(len(b), b.dtype), Bits(low), Cursor(escapes)
+
+    def escaped() -> int:
+        reject_if(escape.left() < b.itemsize, "classes-streams")
+        return escape.uint(b.itemsize)
+
+    for i, c in enumerate(classes):
+        if c.mode:
+            for at in places[i]:
+                v = next(value)
+                reject_if(v == 255, "classes-streams")
+                words[lanes[i][at]] = escaped() if v == 254 else v + 1
+        else:
+            for lane, byte in zip(lanes[i].tolist(), next(leading)):
+                words[lane] = escaped() if byte == 255 else byte << c.shift | bits.take(c.shift)
+    reject_if(not bits.is_done() or escape.left(), "classes-streams")
+    return words
 
 
 def inverse(transform: int, u: Array, b: Array | None) -> Array:
@@ -502,23 +649,29 @@ def decode_zstd(stored: bytes, length: int) -> bytes:
 def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders: list[int]) -> None:
     """Section 10.6: all rules on the head of a record."""
     predictor, transform, layout, lane_width, input_count, stream_count, params_len, raw_len = head
-    reject_if(
-        predictor > PREDICTOR_BASE or transform > ROTATED_XOR or layout > GRID_DELTA, "encoding", "unsupported"
-    )  # R50
+    reject_if(predictor > ADAM or transform > ROTATED_XOR or layout > CLASSES, "encoding", "unsupported")  # R50
+    least, most = INPUTS_OF[predictor]
+    own_params = predictor_params(predictor, len(inputs))
     grid = layout in (GRID, GRID_DELTA)
     needs_base = transform >= FLOAT_SUBTRACT or layout == GRID_DELTA
     ok = (
         raw_len == entry.raw_len
         and lane_width in (1, 2, 4, 8)
         and raw_len % lane_width == 0
-        and input_count == len(inputs) == predictor
-        and needs_base == (predictor == PREDICTOR_BASE)
-        and all(len(data) == raw_len for data in inputs)
-        and (params_len == 0 or layout == LEADING or grid)
+        and input_count == len(inputs)
+        and least <= input_count <= most
+        and needs_base == (predictor != PREDICTOR_NONE)
+        and all(len(data) == (2 * raw_len if predictor == CAST else raw_len) for data in inputs)
+        and params_len >= own_params
+        and (params_len == own_params or layout in (LEADING, CLASSES) or grid)
+        and lane_width == {CAST: 2, LINEAR: 4, SECOND_MOMENT: 4, ADAM: 4}.get(predictor, lane_width)
+        and (layout != CLASSES or transform >= FLOAT_SUBTRACT)
         and (layout != LEADING or (needs_base and lane_width > 1))
         and (not grid or (transform == ROTATE and lane_width > 1))
     )
     reject_if(not ok, "record-rule")  # R52
+    if layout == CLASSES:
+        return
     reject_if(
         stream_count
         != {WHOLE: 1, PLANES: lane_width, LEADING: 3, GRID: lane_width + 2, GRID_DELTA: lane_width + 2}[layout],
@@ -531,7 +684,7 @@ def decode(record: bytes, entry: Entry, inputs: list[bytes]) -> bytes:
     """Section 10.6: the bytes of a chunk, from its record and the bytes of its inputs."""
     cursor = Cursor(record)
     head = struct.unpack("<BBBBBBHI", cursor.take(RECORD_FIXED_LEN))  # Section 9.2
-    _predictor, transform, layout, lane_width, _input_count, stream_count, params_len, raw_len = head
+    predictor, transform, layout, lane_width, _input_count, stream_count, params_len, raw_len = head
     reject_if(raw_len > CHUNK_LEN_MAX or params_len > PARAMS_LEN_MAX, "record-limits", "limit")  # R48
     params = cursor.take(params_len)
     table = [cursor.uint(4) for _ in range(stream_count)]
@@ -540,7 +693,10 @@ def decode(record: bytes, entry: Entry, inputs: list[bytes]) -> bytes:
     check_head(head, entry, inputs, coders)
     stored = [cursor.take(item & 0x0FFFFFFF) for item in table]
     lane_type, lanes = np.dtype(f"<u{lane_width}"), raw_len // lane_width
-    base = np.frombuffer(inputs[0], lane_type) if inputs else None
+    own = predictor_params(predictor, len(inputs))
+    with np.errstate(all="ignore"):
+        base = predict(predictor, params[:own], inputs, lane_type)
+    params = params[own:]
     if layout == WHOLE:
         words = np.frombuffer(decode_stream(coders[0], stored[0], raw_len), lane_type)
     elif layout == PLANES:
@@ -553,6 +709,12 @@ def decode(record: bytes, entry: Entry, inputs: list[bytes]) -> bytes:
         lengths = [lanes] * (lane_width + 1) + [grid.rows(lanes) + grid.row_len]
         streams = [decode_stream(*part) for part in zip(coders, stored, lengths)]
         words, base = grid_words(grid, streams, base, lane_type), None
+    elif layout == CLASSES:
+        assert base is not None
+        classes = classes_of(params, 8 * lane_width)
+        reject_if(stream_count != sum(not c.mode for c in classes) + 4, "record-streams")  # R53
+        reject_if([coders[i] for i in (-4, -2, -1)] != [RAW, RAW, RAW], "classes-coder")  # R70
+        words = classes_words(classes, coders, stored, base)
     else:
         assert base is not None
         words = leading_words([decode_stream(coders[0], stored[0], lanes), stored[1], stored[2]], params, base)
@@ -818,7 +980,7 @@ class Chunks:
             reject_if(entry.depth >= below, "input-depth")  # R61
             if wanted not in found:
                 found[wanted] = entry
-                reject_if(len(entry.inputs) > 1, "inputs", "unsupported")  # R65
+                reject_if(len(entry.inputs) > 4, "inputs", "unsupported")  # R65
                 todo += [(other, entry.depth) for other in entry.inputs]
             reject_if(len(found) > RECIPE_RECORDS_MAX, "recipe", "limit")
         reject_if(found[chunk].raw_len != raw_len, "chunk-length")  # R62
@@ -1037,13 +1199,14 @@ def compare_all(folder: str) -> int:
 
 
 def check_examples(path: str) -> int:
-    """Decodes the specification's blocks of three lines: a record, its input's bytes, the chunk's bytes."""
+    """Decodes the specification's blocks: a record, a line of bytes for each input, the chunk's bytes."""
     with open(path, encoding="utf-8") as file:
-        blocks = re.findall(r"```record\nrecord(.*)\ninput(.*)\noutput(.*)\n```", file.read())
+        blocks = re.findall(r"```record\nrecord(.*)\n((?:input.*\n)+)output(.*)\n```", file.read())
     right = 0
     for block in blocks:
-        record, base, output = map(bytes.fromhex, block)
-        inputs = [base] if base else []
+        record, output = bytes.fromhex(block[0]), bytes.fromhex(block[2])
+        inputs = [bytes.fromhex(line.removeprefix("input")) for line in block[1].splitlines()]
+        inputs = [data for data in inputs if data]
         entry = Entry("", 0, len(record), len(output), crc32(record), len(inputs), (bytes(ID_LEN),) * len(inputs))
         found = decode(record, entry, inputs)
         right += found == output

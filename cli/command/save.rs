@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use milepost_engine::{Draft, Durability, Error, Full, SaveOptions, SaveReport, Store};
+use milepost_engine::{Draft, Durability, Error, Full, Relation, SaveOptions, SaveReport, Store};
 use serde::Serialize;
 
 use crate::command::init::LevelArg;
 use crate::exit::{Failure, Outcome, Result};
 use crate::files::InputFile;
+use crate::relation;
 use crate::report;
 use crate::safetensors_file::{HEADER_BLOB, Header};
 use crate::session::Session;
@@ -63,6 +64,15 @@ pub(crate) struct Save {
     /// How hard to try to be small, instead of the store's own level.
     #[arg(long, value_name = "LEVEL")]
     level: Option<LevelArg>,
+
+    /// How a tensor came from others: TENSOR=adam:EXP_AVG,EXP_AVG_SQ, TENSOR=momentum:BUFFER,
+    /// TENSOR=average:OF or TENSOR=copy:OF; may be given several times. Names tell most.
+    #[arg(long, value_name = "RELATION", value_parser = relation::parse)]
+    relate: Vec<(String, Relation)>,
+
+    /// Do not guess from names which tensors belong together.
+    #[arg(long)]
+    no_relations: bool,
 
     /// Most that the store may take on disk, such as 200GiB, instead of what it records.
     #[arg(long, value_name = "SIZE", value_parser = size::parse_bytes)]
@@ -210,6 +220,12 @@ fn save_file(
     }
     for (name, value) in &args.metric {
         draft.metric(name, *value)?;
+    }
+    for (tensor, relation) in &args.relate {
+        draft.relate(tensor, relation.clone());
+    }
+    if !args.no_relations {
+        draft.infer_relations();
     }
     let progress = session.progress(&format!("save {}", path.display()));
     let report = draft.commit_observed(&progress)?;

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use milepost_engine::{Error, ErrorKind, Result, Store, StoreOptions};
 
 use super::keeper;
 use super::train::Trainer;
+use crate::program;
 
 /// The seed of both trainings.
 pub(crate) const SEED: u64 = 20_261_123;
@@ -51,8 +52,7 @@ fn tell(line: &str) -> Result<()> {
 
 /// Starts a child that trains into the store in `root`.
 fn start(root: &Path, schedule: Schedule) -> Result<Child> {
-    let program = std::env::current_exe().map_err(|e| Error::io("find this program", e))?;
-    Command::new(program)
+    program::anew()?
         .arg("demo-child")
         .arg("--root")
         .arg(root)

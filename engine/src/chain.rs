@@ -2,9 +2,10 @@
 //!
 //! Knows ids and numbers, never a chunk's bytes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::{Encoding, Layout};
+use crate::codec::{Encoding, Estimate, Layout};
 use crate::format::pack::IndexEntry;
 use crate::format::store_file::StoreSettings;
 use crate::id::ChunkId;
@@ -14,6 +15,8 @@ use crate::id::ChunkId;
 pub mod weight {
     /// Checking and moving one stored byte that is not coded.
     pub const READ: u64 = 256;
+    /// Copying one raw byte of a base of which few change.
+    pub const PATCH: u64 = 12;
     /// Merging one raw byte from planes and undoing its transform.
     pub const MERGE: u64 = 24;
     /// Putting together one raw byte from leading and low bits and undoing its transform.
@@ -50,24 +53,90 @@ impl Bounds {
         (60_000 / budget).clamp(10, 30)
     }
 
-    /// Whether a record of that depth and chain cost may be stored for a chunk of `raw_len`.
+    /// What restoring that many raw bytes may cost.
     #[must_use]
-    pub fn allow(self, depth: u8, cost: u64, raw_len: usize) -> bool {
-        let budget = raw_len as u64 * u64::from(self.budget_milli) / 1000;
+    pub fn budget(self, raw_len: usize) -> u64 {
+        raw_len as u64 * u64::from(self.budget_milli) / 1000
+    }
+
+    /// Whether a record of that depth and chain cost may be stored, within a budget.
+    #[must_use]
+    pub fn allow(self, depth: u8, cost: u64, budget: u64) -> bool {
         depth <= self.depth_max && cost <= budget
+    }
+}
+
+/// What the records that make some chunks cost together, each counted once.
+pub struct Costs<F> {
+    find: F,
+    own: HashMap<ChunkId, u64>,
+}
+
+impl<F: Fn(&ChunkId) -> Option<Arc<IndexEntry>>> Costs<F> {
+    /// Costs of the records that `find` knows.
+    pub fn new(find: F) -> Self {
+        Self {
+            find,
+            own: HashMap::new(),
+        }
+    }
+
+    /// Every record that the chunks take, with what it costs by itself; those with inputs after
+    /// their inputs.
+    pub fn closure(&mut self, chunks: &[ChunkId]) -> Vec<(ChunkId, u64)> {
+        let mut found: HashMap<ChunkId, Arc<IndexEntry>> = HashMap::new();
+        let mut stack = chunks.to_vec();
+        while let Some(next) = stack.pop() {
+            if let Some(entry) = (self.find)(&next).filter(|_| !found.contains_key(&next)) {
+                stack.extend(&entry.inputs);
+                found.insert(next, entry);
+            }
+        }
+        let mut entries: Vec<_> = found.into_values().collect();
+        entries.sort_by_key(|e| (e.depth, e.chunk));
+        entries.iter().map(|e| (e.chunk, self.own(e))).collect()
+    }
+
+    /// What one record costs by itself: its cost, less that of the others in its closure.
+    fn own(&mut self, entry: &IndexEntry) -> u64 {
+        if let Some(known) = self.own.get(&entry.chunk) {
+            return *known;
+        }
+        let inputs = match entry.inputs.as_slice() {
+            [] => 0,
+            [input] => (self.find)(input).map_or(0, |e| u64::from(e.cost)),
+            inputs => self.closure(inputs).iter().map(|(_, own)| own).sum(),
+        };
+        let own = u64::from(entry.cost).saturating_sub(inputs);
+        self.own.insert(entry.chunk, own);
+        own
     }
 }
 
 /// What reading and decoding one record costs, without its inputs, in raw bytes read.
 #[must_use]
 pub fn record_cost(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
-    let pass = match encoding.layout {
-        Layout::Whole => 0,
-        Layout::Planes | Layout::Grid | Layout::GridDelta => weight::MERGE,
-        Layout::Leading => weight::UNPACK,
-    };
     let zstd = encoding.zstd_len as u64 * weight::ZSTD;
-    (stored_len as u64 * weight::READ + raw_len as u64 * pass + zstd).div_ceil(256)
+    let read = (stored_len as u64 * weight::READ + zstd).div_ceil(256);
+    read + pass_cost(encoding.layout, encoding.is_patch, raw_len)
+}
+
+/// What a record costs that is judged by an estimate, without what zstd takes.
+#[must_use]
+pub fn estimated_cost(estimate: &Estimate, raw_len: usize) -> u64 {
+    let pass = pass_cost(estimate.method.layout, estimate.is_patch(), raw_len);
+    estimate.stored_len as u64 + pass
+}
+
+/// The passes over the raw bytes that a layout takes.
+fn pass_cost(layout: Layout, is_patch: bool, raw_len: usize) -> u64 {
+    let pass = match layout {
+        Layout::Whole => 0,
+        Layout::Classes if is_patch => weight::PATCH,
+        Layout::Planes | Layout::Grid | Layout::GridDelta => weight::MERGE,
+        Layout::Leading | Layout::Classes => weight::UNPACK,
+    };
+    (raw_len as u64 * pass).div_ceil(256)
 }
 
 /// One base that a new record may be coded against.
@@ -75,57 +144,54 @@ pub fn record_cost(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64
 pub struct Candidate {
     /// The base's record.
     pub base: Arc<IndexEntry>,
-    /// How many records were coded against this base before, in a row.
+    /// Records of the cycle so far: the last that stood alone, and all since then.
     pub age: u16,
-    /// Bytes of this base's record and of those records.
+    /// Their bytes.
     pub cycle_len: u32,
-    renewable: bool,
+    is_older: bool,
 }
 
 impl Candidate {
-    /// The parent's own record: the start of a new cycle.
+    /// The parent's own record.
     #[must_use]
     pub fn parent(entry: Arc<IndexEntry>) -> Self {
         Self {
-            age: 0,
-            cycle_len: entry.stored_len,
+            age: entry.age,
+            cycle_len: entry.cycle_len,
             base: entry,
-            renewable: false,
+            is_older: false,
         }
     }
 
-    /// The base that `entry` was coded against, if it has just one.
+    /// The base that this one was coded against. Of several inputs the first is the same range of
+    /// an earlier checkpoint, if it is as long.
     #[must_use]
-    pub fn base_of(
-        entry: &IndexEntry,
-        find: impl Fn(&ChunkId) -> Option<Arc<IndexEntry>>,
-    ) -> Option<Self> {
-        let [input] = entry.inputs.as_slice() else {
-            return None;
-        };
+    pub fn older(&self, find: impl Fn(&ChunkId) -> Option<Arc<IndexEntry>>) -> Option<Self> {
+        let entry = &self.base;
+        let input = entry.inputs.first()?;
         let base = find(input).filter(|b| b.raw_len == entry.raw_len && b.depth < entry.depth)?;
         Some(Self {
             base,
-            age: entry.age,
-            cycle_len: entry.cycle_len,
-            renewable: true,
+            is_older: true,
+            ..*self
         })
     }
 
     /// Whether a record of `stored_len` against this base stays within the bounds.
     #[must_use]
-    pub fn fits(&self, bounds: Bounds, own_cost: u64, raw_len: usize) -> bool {
+    pub fn fits(&self, bounds: Bounds, own_cost: u64, budget: u64) -> bool {
         let depth = self.base.depth.checked_add(1);
-        depth.is_some_and(|d| bounds.allow(d, u64::from(self.base.cost) + own_cost, raw_len))
+        depth.is_some_and(|d| bounds.allow(d, u64::from(self.base.cost) + own_cost, budget))
     }
 
     /// Whether this base has served its time: deltas grow with the distance from their base,
-    /// and once the next would be longer than the average record of the cycle, the base's own
-    /// included, a fresh base makes the average smaller. (The replacement rule of economics.)
+    /// and once the next would be longer than the average record of the cycle, that which stood
+    /// alone included, a new cycle makes the average smaller. (The replacement rule of
+    /// economics.) The parent is always as near as it was.
     #[must_use]
     pub fn is_worn_out(&self, stored_len: usize) -> bool {
         let records = u64::from(self.age) + 1;
-        self.renewable && stored_len as u64 * records >= u64::from(self.cycle_len)
+        self.is_older && stored_len as u64 * records >= u64::from(self.cycle_len)
     }
 }
 
@@ -157,10 +223,39 @@ mod tests {
             depth_max: 3,
         };
         let candidate = Candidate::parent(Arc::new(entry(800, 2, 1000, 0, 800)));
-        assert!(candidate.fits(bounds, 1000, 1000));
-        assert!(!candidate.fits(bounds, 1001, 1000), "budget");
+        let budget = bounds.budget(1000);
+        assert!(candidate.fits(bounds, 1000, budget));
+        assert!(!candidate.fits(bounds, 1001, budget), "budget");
         let deep = Candidate::parent(Arc::new(entry(800, 3, 10, 0, 800)));
-        assert!(!deep.fits(bounds, 10, 1000), "depth");
+        assert!(!deep.fits(bounds, 10, budget), "depth");
+    }
+
+    /// A second moment needs the first moment before and after, which the weight needs as well.
+    #[test]
+    fn what_several_records_need_is_counted_once() {
+        let made = |tag: u8, depth: u8, cost: u32, inputs: &[u8]| IndexEntry {
+            chunk: ChunkId([tag; 32]),
+            inputs: inputs.iter().map(|t| ChunkId([*t; 32])).collect(),
+            ..entry(10, depth, cost, 0, 10)
+        };
+        let (w0, m0, v0, m1) = (
+            made(1, 0, 100, &[]),
+            made(2, 0, 90, &[]),
+            made(3, 0, 80, &[]),
+            made(4, 0, 91, &[]),
+        );
+        let v1 = made(5, 1, 7 + 80 + 90 + 91, &[3, 4, 2]);
+        let w1 = made(6, 2, 5 + 100 + 91 + 7 + 80 + 90, &[1, 4, 5]);
+        let all = [w0, m0, v0, m1, v1, w1].map(Arc::new);
+        let find = |id: &ChunkId| all.iter().find(|e| e.chunk == *id).cloned();
+        let mut costs = Costs::new(find);
+        let mut sum = |tags: &[u8]| -> u64 {
+            let ids: Vec<ChunkId> = tags.iter().map(|t| ChunkId([*t; 32])).collect();
+            costs.closure(&ids).iter().map(|(_, own)| own).sum()
+        };
+        assert_eq!(sum(&[6]), 5 + 100 + 91 + 7 + 80 + 90);
+        assert_eq!(sum(&[4, 5, 6]), sum(&[6]));
+        assert_eq!(sum(&[1, 4]), 191);
     }
 
     /// Deltas that grow with the distance: the rule must find the cycle length of least
@@ -180,7 +275,7 @@ mod tests {
                 base: Arc::clone(&base),
                 age,
                 cycle_len,
-                renewable: true,
+                is_older: true,
             };
             if candidate.is_worn_out(delta(records) as usize) {
                 break;
@@ -201,6 +296,7 @@ mod tests {
             uses_base: true,
             zstd_len: 250,
             layout: Layout::Planes,
+            is_patch: false,
         };
         assert_eq!(
             record_cost(1000, 1000, planes),

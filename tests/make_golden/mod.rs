@@ -9,6 +9,7 @@ mod compacted;
 mod good;
 mod grids;
 mod planted;
+mod predicted;
 mod reject;
 mod state;
 mod thinned;

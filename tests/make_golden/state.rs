@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use milepost_engine::{CheckpointId, Dtype, SaveOptions, Store};
+use milepost_engine::{CheckpointId, Dtype, Relation, SaveOptions, Store};
 
 use crate::support::golden::{ExpectedCheckpoint, ExpectedTensor};
 use crate::support::sha256::sha256;
@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub(crate) blobs: BTreeMap<String, Vec<u8>>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) relations: Vec<(String, Relation)>,
 }
 
 impl State {
@@ -55,6 +56,9 @@ impl State {
         }
         for (name, value) in &self.metrics {
             draft.metric(name, *value).unwrap();
+        }
+        for (tensor, relation) in &self.relations {
+            draft.relate(tensor, relation.clone());
         }
         let report = draft.commit().unwrap();
         self.expected((&report.run, report.seq, report.step), report.id, parent)

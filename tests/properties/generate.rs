@@ -8,7 +8,7 @@ use crate::support::state::{State, Tensor, noise};
 
 /// Bit patterns that are special in some float format, as 64-bit words whose top bytes count:
 /// quiet and signalling NaNs with payloads, infinities, zeros, subnormals, the largest finite.
-const SPECIAL: [u64; 14] = [
+pub(crate) const SPECIAL: [u64; 14] = [
     0x7ff8_0000_0000_0001,
     0x7ff4_dead_beef_0002,
     0xfff8_1234_5678_9abc,

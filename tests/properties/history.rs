@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = (Vec<Change>, SaveOptions)> {
 }
 
 /// Globs, rows and the checked stream give the same bytes as the whole.
-fn assert_parts(checkpoint: &Checkpoint, state: &State) {
+pub(crate) fn assert_parts(checkpoint: &Checkpoint, state: &State) {
     for (name, tensor) in state {
         assert!(checkpoint.tensor(name).unwrap() == tensor.bytes, "{name:?}");
         let (Some((rows, row_shape)), Ok(whole)) = (

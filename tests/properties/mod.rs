@@ -6,6 +6,7 @@ mod codec; // any bytes, lane, transform and level
 mod generate; // states, changes of states, ways to save them
 mod history; // chains of saves of changing states
 mod identity; // ids depend on what is saved and on nothing else
+mod relations; // tensors that foretell each other, and that do not
 
 use proptest::test_runner::Config;
 

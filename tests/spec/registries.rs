@@ -30,20 +30,27 @@ fn dtypes() {
 
 #[test]
 fn predictors_transforms_layouts_and_coders() {
+    let since_1_1_from = |first: u8, code: u8| if code < first { "1.0" } else { "1.1" }.to_owned();
     let since = || "1.0".to_owned();
     let known = Predictor::ALL.map(|p| {
         [
             code(p.code()),
             p.name().into(),
-            since(),
-            p.inputs().to_string(),
+            since_1_1_from(2, p.code()),
+            match (*p.inputs().start(), *p.inputs().end()) {
+                (least, most) if least == most => least.to_string(),
+                (least, most) => format!("{least} to {most}"),
+            },
         ]
     });
     assert_eq!(columns::<4>("10.2 Predictors"), known);
     let needs = |t: Transform| if t.needs_base() { "yes" } else { "no" };
     let known = Transform::ALL.map(|t| [code(t.code()), t.name().into(), since(), needs(t).into()]);
     assert_eq!(columns::<4>("10.3 Transforms"), known);
-    let known = Layout::ALL.map(|l| [code(l.code()), l.name().into(), since()]);
+    let known = Layout::ALL.map(|l| {
+        let since = since_1_1_from(5, l.code());
+        [code(l.code()), l.name().into(), since]
+    });
     assert_eq!(columns::<3>("10.4 Layouts"), known);
     let known = Coder::ALL.map(|c| [code(c.code()), c.name().into(), since()]);
     assert_eq!(columns::<3>("10.5 Coders"), known);
@@ -108,28 +115,30 @@ fn ids_and_checksums_of_the_vectors() {
 fn every_worked_record_decodes_to_its_output() {
     let records = blocks(&text(), "record");
     assert!(records.len() >= 16);
-    let (mut transforms, mut layouts, mut coders) = ([0; 6], [0; 5], [0; 3]);
+    let (mut predictors, mut transforms) = ([0; 6], [0; 6]);
+    let (mut layouts, mut coders) = ([0; 6], [0; 3]);
     for (_, lines) in &records {
         let part = |number: usize, name| hex(lines[number].strip_prefix(name).unwrap());
-        let (record, input, output) = (part(0, "record"), part(1, "input"), part(2, "output"));
-        let inputs: Vec<&[u8]> = Some(&input[..])
-            .filter(|i| !i.is_empty())
-            .into_iter()
-            .collect();
+        let (record, output) = (part(0, "record"), part(lines.len() - 1, "output"));
+        let inputs = (1..lines.len() - 1).map(|number| part(number, "input"));
+        let inputs: Vec<Vec<u8>> = inputs.filter(|i| !i.is_empty()).collect();
+        let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
         let mut out = vec![0x55; output.len()];
         codec::decode(&record, &inputs, &mut out, &mut Workspace::default()).unwrap();
         assert_eq!(out, output, "{lines:?}");
         let head = milepost_engine::format::record::decode_head(&record).unwrap();
+        predictors[usize::from(head.predictor)] += 1;
         transforms[usize::from(head.transform)] += 1;
         layouts[usize::from(head.layout)] += 1;
         head.streams
             .iter()
             .for_each(|s| coders[usize::from(s.coder)] += 1);
     }
-    let all = transforms.iter().chain(&layouts).chain(&coders);
+    let all = predictors.iter().chain(&transforms);
+    let all = all.chain(&layouts).chain(&coders);
     assert!(
         all.clone().all(|n| *n > 0),
-        "{transforms:?} {layouts:?} {coders:?}"
+        "{predictors:?} {transforms:?} {layouts:?} {coders:?}"
     );
 }
 

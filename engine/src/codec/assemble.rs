@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::codec::choose::{Method, StreamPlan};
 use crate::codec::coder::{Coder, Contexts, PATTERN_LEN_MAX, ZstdMode};
 use crate::codec::encode::Encoding;
-use crate::codec::{Layout, Predictor};
+use crate::codec::{Layout, Prediction, Predictor};
 use crate::dtype::Lane;
 use crate::error::Result;
 use crate::format::record::{RecordHead, encode_head};
@@ -96,6 +96,7 @@ impl<'a> StreamSet<'a> {
         raw_len: usize,
         lane: Lane,
         method: Method,
+        (prediction, inputs): (&Prediction, usize),
         params: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Encoding> {
@@ -105,7 +106,16 @@ impl<'a> StreamSet<'a> {
         };
         let table = self.streams.iter();
         let table = table.map(|(coder, stored)| (coder.code(), bytes(stored)));
-        encode_head(out, &head_of(raw_len, lane, method, params), table)?;
+        let mut head = head_of(raw_len, lane, method);
+        let mut all_params = Vec::new();
+        if method.needs_base() {
+            head.predictor = prediction.predictor().code();
+            head.inputs = u8::try_from(inputs).unwrap_or(u8::MAX);
+            all_params = prediction.to_params();
+        }
+        all_params.extend_from_slice(params);
+        head.params = &all_params;
+        encode_head(out, &head, table)?;
         for (_, stored) in self.streams {
             out.extend_from_slice(match stored {
                 Stored::AsItIs(bytes) => bytes,
@@ -116,6 +126,7 @@ impl<'a> StreamSet<'a> {
             uses_base: method.needs_base(),
             zstd_len: self.zstd_len,
             layout: method.layout,
+            is_patch: false,
         })
     }
 }
@@ -137,30 +148,27 @@ pub(super) fn whole(
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let method = Method::WHOLE;
-    let head = head_of(raw_len, lane, method, &[]);
+    let head = head_of(raw_len, lane, method);
     encode_head(out, &head, std::iter::once((coder.code(), stored.len())))?;
     out.extend_from_slice(stored);
     Ok(Encoding {
         uses_base: false,
         zstd_len: if coder == Coder::Zstd { raw_len } else { 0 },
         layout: Layout::Whole,
+        is_patch: false,
     })
 }
 
-fn head_of(raw_len: usize, lane: Lane, method: Method, params: &[u8]) -> RecordHead<'_> {
-    let predictor = if method.needs_base() {
-        Predictor::Base
-    } else {
-        Predictor::None
-    };
+/// The head of a record that predicts nothing and has no parameters.
+fn head_of<'a>(raw_len: usize, lane: Lane, method: Method) -> RecordHead<'a> {
     RecordHead {
-        predictor: predictor.code(),
+        predictor: Predictor::None.code(),
         transform: method.transform.code(),
         layout: method.layout.code(),
         lane_width: u8::try_from(lane.width).unwrap_or(1),
-        inputs: u8::from(method.needs_base()),
+        inputs: 0,
         raw_len: u32::try_from(raw_len).unwrap_or(u32::MAX),
-        params,
+        params: &[],
         streams: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! Which transform, layout and coders, from a sample: cheap guesses that cost bytes when wrong,
 //! never correctness.
 
+use crate::codec::classes_fit::{self, ClassesFit};
 use crate::codec::coder::ZstdMode;
 use crate::codec::grid_fit::{self, Fit};
 use crate::codec::histogram::{self, Histogram};
@@ -80,15 +81,29 @@ pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
                 Layout::Grid
             },
         });
-    planes.chain(leading).chain(grid).collect()
+    let classes = transforms
+        .first()
+        .filter(|_| with_base && lane.float && lane.width <= 2);
+    let classes = classes.map(|t| Method {
+        transform: *t,
+        layout: Layout::Classes,
+    });
+    planes.chain(leading).chain(grid).chain(classes).collect()
 }
 
 /// The method with the fewest estimated bits per lane.
 pub(crate) struct Choice {
     pub(crate) method: Method,
     pub(crate) bits: f32,
-    /// The grid, if that is the method.
-    pub(crate) fit: Option<Fit>,
+    /// What the method learnt.
+    pub(crate) learnt: Option<Learnt>,
+}
+
+/// What a method learns of a whole chunk.
+#[derive(Clone, Debug)]
+pub(crate) enum Learnt {
+    Grid(Fit),
+    Classes(ClassesFit),
 }
 
 /// Judges every candidate from a sample.
@@ -100,10 +115,15 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
     let mut best = Choice {
         method: Method::WHOLE,
         bits: f32::INFINITY,
-        fit: None,
+        learnt: None,
     };
     for method in candidates(form, base.is_some()) {
-        let (bits, fit) = match method.layout {
+        let (bits, learnt) = match method.layout {
+            Layout::Classes => {
+                let fit = fit_classes(lane, method.transform, raw, base.unwrap_or_default());
+                let bits = fit.as_ref().map_or(f32::INFINITY, |fit| fit.bits);
+                (bits, fit.map(Learnt::Classes))
+            }
             Layout::Leading => {
                 let bits = leading_bits(lane.width, method.transform, &sample, base_sample);
                 (bits, None)
@@ -113,7 +133,7 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
                 let rows = form.rows.filter(|_| pays);
                 let fit = rows.and_then(|r| fit_grid(lane, r, raw, base.unwrap_or_default()));
                 let bits = fit.as_ref().map(|fit| fit.bits * GRID_HANDICAP);
-                (bits.unwrap_or(f32::INFINITY), fit)
+                (bits.unwrap_or(f32::INFINITY), fit.map(Learnt::Grid))
             }
             Layout::Whole | Layout::Planes => {
                 let transform = method.transform;
@@ -122,7 +142,11 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
             }
         };
         if bits < best.bits {
-            best = Choice { method, bits, fit };
+            best = Choice {
+                method,
+                bits,
+                learnt,
+            };
         }
     }
     best
@@ -134,6 +158,24 @@ fn has_signs(lane: Lane, sample: &[u8]) -> bool {
     let last = sample.iter().skip(lane.width - 1).step_by(lane.width);
     let negative = last.filter(|byte| **byte >= 128).count();
     negative * 64 > sample.len() / lane.width
+}
+
+/// The classes that fit a chunk best.
+pub(crate) fn fit_classes(
+    lane: Lane,
+    transform: Transform,
+    raw: &[u8],
+    base: &[u8],
+) -> Option<ClassesFit> {
+    fn of<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Option<ClassesFit> {
+        classes_fit::learn(&histogram::residuals_of::<W>(transform, raw, base), base)
+    }
+    match lane.width {
+        1 => of::<u8>(transform, raw, base),
+        2 => of::<u16>(transform, raw, base),
+        4 => of::<u32>(transform, raw, base),
+        _ => of::<u64>(transform, raw, base),
+    }
 }
 
 /// The grid that fits a chunk best, if it is a table.

@@ -1,11 +1,9 @@
 //! Record and inputs to raw bytes (format-spec.md section 10.6).
 
 use crate::codec::coder::{Coder, Contexts, fill_constant};
-use crate::codec::grid::{Grid, Levels};
-use crate::codec::leading::{self, Shifts, StreamsView};
+use crate::codec::decode_layouts::{decode_classes, decode_grid, decode_leading, decode_planes};
 use crate::codec::transform::Transform;
-use crate::codec::word::Word;
-use crate::codec::{Layout, Method, Predictor, Workspace, planes};
+use crate::codec::{Layout, Method, Prediction, Predictor, Workspace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{self, RecordHead, StreamEntry};
 
@@ -21,7 +19,22 @@ pub fn decode(
     workspace: &mut Workspace,
 ) -> Result<()> {
     let head = record::decode_head(record)?;
-    let plan = DecodePlan::new(&head, inputs, out.len())?;
+    let rules = rules_of(&head, inputs, out.len())?;
+    let mut predicted = std::mem::take(&mut workspace.predicted);
+    let plan = rules.predict(inputs, &mut predicted, out.len());
+    let done = decode_streams(record, &head, plan, out, workspace);
+    workspace.predicted = predicted;
+    done
+}
+
+/// The layout's part, with the predicted lanes at hand.
+fn decode_streams(
+    record: &[u8],
+    head: &RecordHead<'_>,
+    plan: DecodePlan<'_>,
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
     match plan.layout {
         Layout::Whole => {
             let [stream] = head.streams.as_slice() else {
@@ -30,16 +43,22 @@ pub fn decode(
             decode_stream(record, stream, out, &mut workspace.contexts)?;
             undo_in_place(plan, head.lane_width, out)
         }
-        Layout::Planes => decode_planes(record, &head, plan, out, workspace),
+        Layout::Planes => decode_planes(record, head, plan, out, workspace),
         Layout::Leading => match head.lane_width {
-            2 => decode_leading::<u16>(record, &head, plan, out, workspace),
-            4 => decode_leading::<u32>(record, &head, plan, out, workspace),
-            _ => decode_leading::<u64>(record, &head, plan, out, workspace),
+            2 => decode_leading::<u16>(record, head, plan, out, workspace),
+            4 => decode_leading::<u32>(record, head, plan, out, workspace),
+            _ => decode_leading::<u64>(record, head, plan, out, workspace),
+        },
+        Layout::Classes => match head.lane_width {
+            1 => decode_classes::<u8>(record, head, plan, out, workspace),
+            2 => decode_classes::<u16>(record, head, plan, out, workspace),
+            4 => decode_classes::<u32>(record, head, plan, out, workspace),
+            _ => decode_classes::<u64>(record, head, plan, out, workspace),
         },
         Layout::Grid | Layout::GridDelta => match head.lane_width {
-            2 => decode_grid::<u16>(record, &head, plan, out, workspace),
-            4 => decode_grid::<u32>(record, &head, plan, out, workspace),
-            _ => decode_grid::<u64>(record, &head, plan, out, workspace),
+            2 => decode_grid::<u16>(record, head, plan, out, workspace),
+            4 => decode_grid::<u32>(record, head, plan, out, workspace),
+            _ => decode_grid::<u64>(record, head, plan, out, workspace),
         },
     }
 }
@@ -60,7 +79,7 @@ pub fn borrow_raw(record: &[u8]) -> Result<Option<&[u8]>> {
     if !plain || stream.coder != Coder::Raw.code() {
         return Ok(None);
     }
-    DecodePlan::new(&head, &[], head.raw_len as usize)?;
+    rules_of(&head, &[], head.raw_len as usize)?;
     Ok(record
         .get(stream.stored.clone())
         .filter(|raw| raw.len() == head.raw_len as usize))
@@ -68,72 +87,132 @@ pub fn borrow_raw(record: &[u8]) -> Result<Option<&[u8]>> {
 
 /// What a head asks for, with every rule checked that needs no stream.
 #[derive(Clone, Copy)]
-struct DecodePlan<'a> {
-    transform: Transform,
-    layout: Layout,
-    base: &'a [u8],
+pub(super) struct DecodePlan<'a> {
+    pub(super) transform: Transform,
+    pub(super) layout: Layout,
+    /// The predicted lanes, or nothing.
+    pub(super) base: &'a [u8],
+    /// Parameters of the layout.
+    pub(super) params: &'a [u8],
 }
 
-impl<'a> DecodePlan<'a> {
-    fn new(head: &RecordHead<'_>, inputs: &[&'a [u8]], out_len: usize) -> Result<Self> {
-        let predictor = named("predictor", &Predictor::ALL, |p| p.code(), head.predictor)?;
-        let transform = named("transform", &Transform::ALL, |t| t.code(), head.transform)?;
-        let layout = named("layout", &Layout::ALL, |l| l.code(), head.layout)?;
-        let width = usize::from(head.lane_width);
-        let rules = [
-            (
-                "the record is of another length",
-                head.raw_len as usize == out_len,
-            ),
-            (
-                "the lane width is not 1, 2, 4 or 8",
-                matches!(width, 1 | 2 | 4 | 8),
-            ),
-            (
-                "lanes do not fill the chunk",
-                width != 0 && out_len.is_multiple_of(width),
-            ),
-            (
-                "the number of inputs is wrong",
-                usize::from(head.inputs) == inputs.len(),
-            ),
-            (
-                "the predictor takes another number of inputs",
-                predictor.inputs() == inputs.len(),
-            ),
-            (
-                "the transform does not fit the predictor",
-                Method { transform, layout }.needs_base() == (predictor == Predictor::Base),
-            ),
-            (
-                "an input is of another length",
-                inputs.iter().all(|i| i.len() == out_len),
-            ),
-            (
-                "there are parameters that nothing takes",
-                head.params.is_empty() || layout == Layout::Leading || layout.is_grid(),
-            ),
-            (
-                "a grid takes rotated lanes of several bytes",
-                !layout.is_grid() || (transform == Transform::Rotate && width > 1),
-            ),
-            (
-                "leading bits need a base and lanes of several bytes",
-                layout != Layout::Leading || (transform.needs_base() && width > 1),
-            ),
-        ];
-        if let Some((broken, _)) = rules.into_iter().find(|(_, holds)| !holds) {
-            return Err(Error::corrupt(
-                "record-rule",
-                format!("a record cannot be decoded: {broken}"),
-            ));
+/// The same before its inputs were looked at.
+struct Rules<'a> {
+    transform: Transform,
+    layout: Layout,
+    prediction: Option<Prediction>,
+    params: &'a [u8],
+}
+
+impl<'a> Rules<'a> {
+    /// Makes the predicted lanes, in `room` unless an input holds them as they are.
+    fn predict(self, inputs: &[&'a [u8]], room: &'a mut Vec<u8>, len: usize) -> DecodePlan<'a> {
+        let base = match &self.prediction {
+            None => &[],
+            Some(Prediction::Base) => inputs.first().copied().unwrap_or_default(),
+            Some(prediction) => {
+                room.resize(len, 0);
+                prediction.predict(inputs, room);
+                room.as_slice()
+            }
+        };
+        DecodePlan {
+            transform: self.transform,
+            layout: self.layout,
+            base,
+            params: self.params,
         }
-        Ok(Self {
-            transform,
-            layout,
-            base: inputs.first().copied().unwrap_or_default(),
-        })
     }
+}
+
+/// Reads what a head asks for, and holds it against the rules.
+fn rules_of<'a>(head: &RecordHead<'a>, inputs: &[&[u8]], out_len: usize) -> Result<Rules<'a>> {
+    let predictor = named("predictor", &Predictor::ALL, |p| p.code(), head.predictor)?;
+    let transform = named("transform", &Transform::ALL, |t| t.code(), head.transform)?;
+    let layout = named("layout", &Layout::ALL, |l| l.code(), head.layout)?;
+    let own_params = Prediction::params_len(predictor, inputs.len());
+    let broken = broken_rule(head, (predictor, transform, layout), inputs, out_len);
+    if let Some(broken) = broken {
+        return Err(Error::corrupt(
+            "record-rule",
+            format!("a record cannot be decoded: {broken}"),
+        ));
+    }
+    let (own, params) = head.params.split_at(own_params);
+    Ok(Rules {
+        transform,
+        layout,
+        prediction: Prediction::from_params(predictor, own)?,
+        params,
+    })
+}
+
+/// The first rule on a head that does not hold.
+fn broken_rule(
+    head: &RecordHead<'_>,
+    (predictor, transform, layout): (Predictor, Transform, Layout),
+    inputs: &[&[u8]],
+    out_len: usize,
+) -> Option<&'static str> {
+    let width = usize::from(head.lane_width);
+    let own_params = Prediction::params_len(predictor, inputs.len());
+    let input_len = Prediction::input_len(predictor, out_len);
+    let rules = [
+        (
+            "the record is of another length",
+            head.raw_len as usize == out_len,
+        ),
+        (
+            "the lane width is not 1, 2, 4 or 8",
+            matches!(width, 1 | 2 | 4 | 8),
+        ),
+        (
+            "lanes do not fill the chunk",
+            width != 0 && out_len.is_multiple_of(width),
+        ),
+        (
+            "the number of inputs is wrong",
+            usize::from(head.inputs) == inputs.len(),
+        ),
+        (
+            "the predictor takes another number of inputs",
+            predictor.takes(inputs.len()),
+        ),
+        (
+            "the transform does not fit the predictor",
+            Method { transform, layout }.needs_base() == (predictor != Predictor::None),
+        ),
+        (
+            "an input is of another length",
+            inputs.iter().all(|i| i.len() == input_len),
+        ),
+        (
+            "there are parameters that nothing takes",
+            head.params.len() == own_params || layout.is_by_exponent() || layout.is_grid(),
+        ),
+        (
+            "the predictor's parameters are not all there",
+            head.params.len() >= own_params,
+        ),
+        (
+            "the predictor takes lanes of another width",
+            Prediction::lane_len(predictor).is_none_or(|len| len == width),
+        ),
+        (
+            "a grid takes rotated lanes of several bytes",
+            !layout.is_grid() || (transform == Transform::Rotate && width > 1),
+        ),
+        (
+            "leading bits need a base and lanes of several bytes",
+            layout != Layout::Leading || (transform.needs_base() && width > 1),
+        ),
+        (
+            "classes need a base",
+            layout != Layout::Classes || transform.needs_base(),
+        ),
+    ];
+    let mut rules = rules.into_iter();
+    rules.find(|(_, holds)| !holds).map(|(broken, _)| broken)
 }
 
 /// The entry of a registry that has a code.
@@ -149,16 +228,16 @@ fn named<T: Copy>(what: &str, all: &[T], code_of: fn(T) -> u8, code: u8) -> Resu
     })
 }
 
-fn stream_count(expected: usize, found: usize) -> Error {
+pub(super) fn stream_count(expected: usize, found: usize) -> Error {
     Error::corrupt("record-streams", "a record has a wrong number of streams")
         .differs(expected, found)
 }
 
-fn stored<'r>(record: &'r [u8], stream: &StreamEntry) -> &'r [u8] {
+pub(super) fn stored<'r>(record: &'r [u8], stream: &StreamEntry) -> &'r [u8] {
     record.get(stream.stored.clone()).unwrap_or_default()
 }
 
-fn decode_stream(
+pub(super) fn decode_stream(
     record: &[u8],
     stream: &StreamEntry,
     out: &mut [u8],
@@ -206,138 +285,4 @@ fn undo_words<W: crate::codec::word::Word>(plan: DecodePlan<'_>, out: &mut [u8])
     {
         plan.transform.inverse(W::load(x), W::load(b)).store(x);
     }
-}
-
-fn decode_leading<W: Word>(
-    record: &[u8],
-    head: &RecordHead<'_>,
-    plan: DecodePlan<'_>,
-    out: &mut [u8],
-    workspace: &mut Workspace,
-) -> Result<()> {
-    let [leading, low, escapes] = head.streams.as_slice() else {
-        return Err(stream_count(3, head.streams.len()));
-    };
-    if low.coder != Coder::Raw.code() || escapes.coder != Coder::Raw.code() {
-        return Err(Error::corrupt(
-            "leading-coder",
-            "low bits and escapes must be stored raw",
-        ));
-    }
-    let shifts = Shifts::from_params(head.params, W::BYTES)?;
-    let (lanes, low) = (out.len() / W::BYTES, stored(record, low));
-    let Workspace {
-        planes, contexts, ..
-    } = workspace;
-    planes.resize(lanes + low.len() + leading::look_ahead(), 0);
-    let (symbols, padded) = planes.split_at_mut(lanes);
-    decode_stream(record, leading, symbols, contexts)?;
-    let (copy, zeros) = padded.split_at_mut(low.len());
-    copy.copy_from_slice(low);
-    zeros.fill(0);
-    let streams = StreamsView {
-        leading: symbols,
-        low: padded,
-        low_len: low.len(),
-        escapes: stored(record, escapes),
-    };
-    leading::merge::<W>(plan.transform, &streams, plan.base, &shifts, out)
-}
-
-fn decode_planes(
-    record: &[u8],
-    head: &RecordHead<'_>,
-    plan: DecodePlan<'_>,
-    out: &mut [u8],
-    workspace: &mut Workspace,
-) -> Result<()> {
-    let width = usize::from(head.lane_width);
-    if head.streams.len() != width {
-        return Err(stream_count(width, head.streams.len()));
-    }
-    workspace.planes.resize(out.len(), 0);
-    let Workspace {
-        planes, contexts, ..
-    } = workspace;
-    let found = collect_planes(record, &head.streams, out.len() / width, planes, contexts)?;
-    let (found, _) = found.split_at(width);
-    match width {
-        1 => planes::merge::<u8>(plan.transform, found, plan.base, out),
-        2 => planes::merge::<u16>(plan.transform, found, plan.base, out),
-        4 => planes::merge::<u32>(plan.transform, found, plan.base, out),
-        _ => planes::merge::<u64>(plan.transform, found, plan.base, out),
-    }
-    Ok(())
-}
-
-/// Decodes planes of `lanes` bytes each into `scratch`; a raw one is taken from where it lies.
-fn collect_planes<'a>(
-    record: &'a [u8],
-    streams: &[StreamEntry],
-    lanes: usize,
-    mut scratch: &'a mut [u8],
-    contexts: &mut Contexts,
-) -> Result<[&'a [u8]; 8]> {
-    let mut found: [&[u8]; 8] = [&[]; 8];
-    for (plane, stream) in found.iter_mut().zip(streams) {
-        let bytes = stored(record, stream);
-        if stream.coder == Coder::Raw.code() && bytes.len() == lanes {
-            *plane = bytes;
-            continue;
-        }
-        let (target, rest) = scratch.split_at_mut(lanes);
-        scratch = rest;
-        decode_stream(record, stream, target, contexts)?;
-        *plane = target;
-    }
-    Ok(found)
-}
-
-fn decode_grid<W: Word>(
-    record: &[u8],
-    head: &RecordHead<'_>,
-    plan: DecodePlan<'_>,
-    out: &mut [u8],
-    workspace: &mut Workspace,
-) -> Result<()> {
-    let streams = head.streams.as_slice();
-    let count = W::BYTES + 2;
-    let [low, upper @ .., overflow, terms] = streams else {
-        return Err(stream_count(count, streams.len()));
-    };
-    if streams.len() != count {
-        return Err(stream_count(count, streams.len()));
-    }
-    let lanes = out.len() / W::BYTES;
-    let grid = Grid::from_params(head.params, W::BYTES, lanes)?;
-    if plan.layout == Layout::Grid && grid.weight != 0 {
-        return Err(Error::corrupt(
-            "grid-params",
-            "a record's grid gives a weight to a base that it does not have",
-        ));
-    }
-    let Workspace {
-        planes,
-        streams: term_bytes,
-        contexts,
-        ..
-    } = workspace;
-    term_bytes.resize(grid.terms(lanes), 0);
-    decode_stream(record, terms, term_bytes, contexts)?;
-    let levels = Levels::<W>::new(grid, term_bytes, lanes);
-    planes.resize(out.len() + lanes, 0);
-    let (joined, scratch) = planes.split_at_mut(lanes);
-    let (parted, scratch) = scratch.split_at_mut(lanes);
-    decode_stream(record, low, parted, contexts)?;
-    decode_stream(record, overflow, joined, contexts)?;
-    grid.join(parted, joined)
-        .ok_or_else(|| Error::corrupt("grid-overflow", "two parts of a record's byte overlap"))?;
-    let mut found = collect_planes(record, upper, lanes, scratch, contexts)?;
-    found.rotate_right(1);
-    if let Some(first) = found.first_mut() {
-        *first = joined;
-    }
-    let (found, _) = found.split_at(W::BYTES);
-    levels.merge(found, plan.base, out);
-    Ok(())
 }

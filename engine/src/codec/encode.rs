@@ -1,14 +1,11 @@
 //! Raw bytes to a record (format-spec.md section 10).
 
-use crate::codec::assemble::{StreamSet, constant_pattern, whole};
-use crate::codec::choose::{self, Method};
+use crate::codec::assemble::{constant_pattern, whole};
+use crate::codec::choose::{self, Learnt, Method};
 use crate::codec::coder::{Coder, ZstdMode};
-use crate::codec::grid::Levels;
-use crate::codec::grid_fit::Fit;
-use crate::codec::leading::{self, Shifts};
+use crate::codec::encode_layouts::{Chunk, encode_words};
 use crate::codec::transform::Transform;
-use crate::codec::word::Word;
-use crate::codec::{Estimate, Form, Layout, Workspace, estimate, planes, residual};
+use crate::codec::{Estimate, Form, Layout, Prediction, Workspace, estimate};
 use crate::dtype::Lane;
 use crate::error::Result;
 use crate::format::record::RECORD_FIXED_LEN;
@@ -26,6 +23,33 @@ pub struct Encoding {
     pub zstd_len: usize,
     /// How the words are laid out.
     pub layout: Layout,
+    /// Whether it is decoded by changing a few lanes of the base.
+    pub is_patch: bool,
+}
+
+/// What a chunk is coded against: every lane's predicted value, and how it came about.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference<'a> {
+    /// As long as the chunk.
+    pub bytes: &'a [u8],
+    /// What makes them from the record's inputs.
+    pub prediction: &'a Prediction,
+    /// How many inputs there are.
+    pub inputs: usize,
+}
+
+impl<'a> Reference<'a> {
+    /// The bytes of the only input, as they are.
+    #[must_use]
+    pub const fn base(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            prediction: &Prediction::Base,
+            inputs: 1,
+        }
+    }
+
+    const NONE: Self = Self::base(&[]);
 }
 
 /// The largest record that [`encode`] makes of `raw_len` bytes.
@@ -89,9 +113,18 @@ pub fn encode(
     let estimate = Estimate {
         method,
         stored_len: 0,
-        fit: None,
+        learnt: None,
     };
-    encode_estimated(raw, base, form.into(), &estimate, level, workspace, out)
+    let reference = base.map(Reference::base);
+    encode_estimated(
+        raw,
+        reference,
+        form.into(),
+        &estimate,
+        level,
+        workspace,
+        out,
+    )
 }
 
 /// Does what [`encode`] does, by the method of an estimate for the same bytes, which may have
@@ -101,14 +134,14 @@ pub fn encode(
 /// Only if the encoder runs out of memory.
 pub fn encode_estimated(
     raw: &[u8],
-    base: Option<&[u8]>,
+    reference: Option<Reference<'_>>,
     form: Form,
     estimate: &Estimate,
     level: Level,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    let (method, fit) = (estimate.method, estimate.fit.as_ref());
+    let (method, learnt) = (estimate.method, estimate.learnt.as_ref());
     let lane = form.lane;
     if raw.is_empty() || !raw.len().is_multiple_of(lane.width) {
         return encode_raw(raw, lane, out);
@@ -117,13 +150,21 @@ pub fn encode_estimated(
         return whole(raw.len(), lane, Coder::Constant, pattern, out);
     }
     let start = out.len();
-    let base = base.unwrap_or_default();
-    let mut best = encode_by(raw, base, form, (method, fit), level, workspace, out)?;
+    let reference = reference.unwrap_or(Reference::NONE);
+    let mut best = encode_by(
+        raw,
+        reference,
+        form,
+        (method, learnt),
+        level,
+        workspace,
+        out,
+    )?;
     if level != Level::Fast {
         let others = choose::candidates(form, method.needs_base());
         for other in others.into_iter().filter(|other| *other != method) {
             best = shorter_of(best, start, out, |out| {
-                encode_by(raw, base, form, (other, None), level, workspace, out)
+                encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
         }
     }
@@ -183,9 +224,9 @@ fn encode_matches(
 /// By the method, or by planes where the method does not fit the chunk.
 fn encode_by(
     raw: &[u8],
-    base: &[u8],
+    reference: Reference<'_>,
     form: Form,
-    (method, fit): (Method, Option<&Fit>),
+    (method, learnt): (Method, Option<&Learnt>),
     level: Level,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
@@ -201,146 +242,31 @@ fn encode_by(
     };
     let chunk = Chunk {
         raw,
-        base: if method.needs_base() { base } else { &[] },
+        base: if method.needs_base() {
+            reference.bytes
+        } else {
+            &[]
+        },
+        made: (reference.prediction, reference.inputs),
         lane: form.lane,
         level,
     };
-    let learnt = match form.rows {
-        Some(rows) if fit.is_none() && method.layout.is_grid() => {
-            choose::fit_grid(form.lane, rows, raw, chunk.base)
+    let learnt_now = match (learnt, form.rows, method.layout) {
+        (None, Some(rows), Layout::Grid | Layout::GridDelta) => {
+            choose::fit_grid(form.lane, rows, raw, chunk.base).map(Learnt::Grid)
+        }
+        (None, _, Layout::Classes) => {
+            choose::fit_classes(form.lane, method.transform, raw, chunk.base).map(Learnt::Classes)
         }
         _ => None,
     };
-    let fit = fit.or(learnt.as_ref());
+    let learnt = learnt.or(learnt_now.as_ref());
     match form.lane.width {
-        1 => encode_words::<u8>(chunk, fit, method, workspace, out),
-        2 => encode_words::<u16>(chunk, fit, method, workspace, out),
-        4 => encode_words::<u32>(chunk, fit, method, workspace, out),
-        _ => encode_words::<u64>(chunk, fit, method, workspace, out),
+        1 => encode_words::<u8>(chunk, learnt, method, workspace, out),
+        2 => encode_words::<u16>(chunk, learnt, method, workspace, out),
+        4 => encode_words::<u32>(chunk, learnt, method, workspace, out),
+        _ => encode_words::<u64>(chunk, learnt, method, workspace, out),
     }
-}
-
-/// What is encoded, and against what.
-#[derive(Clone, Copy)]
-struct Chunk<'a> {
-    raw: &'a [u8],
-    base: &'a [u8],
-    lane: Lane,
-    level: Level,
-}
-
-fn encode_words<W: Word>(
-    chunk: Chunk<'_>,
-    fit: Option<&Fit>,
-    method: Method,
-    workspace: &mut Workspace,
-    out: &mut Vec<u8>,
-) -> Result<Encoding> {
-    let plain = |transform| Method {
-        transform,
-        layout: Layout::Planes,
-    };
-    match (method.layout, fit) {
-        // Leading bits need a base to learn their shifts by.
-        (Layout::Leading, _) if W::BYTES > 1 && !chunk.base.is_empty() => {
-            encode_leading::<W>(chunk, method, workspace, out)
-        }
-        (Layout::Grid | Layout::GridDelta, Some(fit)) => {
-            encode_grid::<W>(chunk, fit, method, workspace, out)
-        }
-        _ => encode_planes::<W>(chunk, plain(method.transform), workspace, out),
-    }
-}
-
-fn encode_planes<W: Word>(
-    chunk: Chunk<'_>,
-    method: Method,
-    workspace: &mut Workspace,
-    out: &mut Vec<u8>,
-) -> Result<Encoding> {
-    let Chunk {
-        raw,
-        base,
-        lane,
-        level,
-    } = chunk;
-    let plans = choose::plane_plans(lane, method.transform, raw, base, level);
-    let Workspace {
-        planes,
-        streams,
-        contexts,
-        ..
-    } = workspace;
-    planes.resize(raw.len(), 0);
-    planes::split::<W>(method.transform, raw, base, planes);
-    let mut set = StreamSet::new(level, contexts, streams);
-    for (plane, plan) in planes.chunks_exact(raw.len() / W::BYTES).zip(plans) {
-        set.push(plane, plan)?;
-    }
-    set.finish(raw.len(), lane, method, &[], out)
-}
-
-fn encode_leading<W: Word>(
-    chunk: Chunk<'_>,
-    method: Method,
-    workspace: &mut Workspace,
-    out: &mut Vec<u8>,
-) -> Result<Encoding> {
-    let Chunk {
-        raw,
-        base,
-        lane,
-        level,
-    } = chunk;
-    let Workspace {
-        words,
-        leading: split,
-        streams,
-        contexts,
-        ..
-    } = workspace;
-    words.resize(raw.len().div_ceil(8), 0);
-    let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
-    residual::residuals(method.transform, raw, base, words);
-    let shifts = Shifts::learn(words, base);
-    leading::split(words, base, &shifts, split);
-    let mut set = StreamSet::new(level, contexts, streams);
-    set.push(&split.leading, choose::symbol_plan(&split.leading, level))?;
-    set.push_raw(&split.low);
-    set.push_raw(&split.escapes);
-    set.finish(raw.len(), lane, method, &shifts.to_params(), out)
-}
-
-fn encode_grid<W: Word>(
-    chunk: Chunk<'_>,
-    fit: &Fit,
-    method: Method,
-    workspace: &mut Workspace,
-    out: &mut Vec<u8>,
-) -> Result<Encoding> {
-    let Chunk {
-        raw,
-        base,
-        lane,
-        level,
-    } = chunk;
-    let Workspace {
-        planes,
-        streams,
-        contexts,
-        ..
-    } = workspace;
-    let lanes = raw.len() / W::BYTES;
-    // One plane more, for what the top byte of a difference does not hold.
-    planes.resize(raw.len() + lanes, 0);
-    let (words, overflow) = planes.split_at_mut(raw.len());
-    Levels::<W>::new(fit.grid, &fit.terms, lanes).split(raw, base, words);
-    fit.grid.part(words.split_at_mut(lanes).0, overflow);
-    let mut set = StreamSet::new(level, contexts, streams);
-    for plane in planes.chunks_exact(lanes).chain([fit.terms.as_slice()]) {
-        set.push(plane, choose::symbol_plan(plane, level))?;
-    }
-    set.finish(raw.len(), lane, method, &fit.grid.to_params(), out)
 }
 
 #[cfg(test)]
@@ -362,6 +288,7 @@ mod tests {
                 uses_base: false,
                 zstd_len: 0,
                 layout: Layout::Whole,
+                is_patch: false,
             },
             usize::MAX,
         );
@@ -411,6 +338,10 @@ mod tests {
                                 layout: Layout::Planes,
                             },
                         );
+                        if base.is_some() {
+                            let layout = Layout::Classes;
+                            check(&raw, base, lane, Method { transform, layout });
+                        }
                         if base.is_some() && width > 1 {
                             check(
                                 &raw,
@@ -439,6 +370,47 @@ mod tests {
         };
         let (_, len) = check(&raw, None, lane, planes(Transform::Rotate));
         assert_eq!(len, RECORD_FIXED_LEN + STREAM_HEAD_LEN + 4);
+    }
+
+    /// Under a small learning rate, small weights of bf16 move and large ones stay: nearly all
+    /// classes are sparse, and the record is near the entropy of where and how they move.
+    #[test]
+    fn rare_changes_cost_what_their_places_cost() {
+        let mut state = 3u64;
+        let mut random = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(9);
+            state >> 33
+        };
+        let (mut base, mut raw, mut bits) = (Vec::new(), Vec::new(), 0.0);
+        for _ in 0..100_000 {
+            let exponent = 110 + u16::try_from(random() % 8).unwrap();
+            let b = exponent << 7 | u16::try_from(random() % 128).unwrap();
+            let rate = 0.5 / f64::from(1u32 << (exponent - 110));
+            let moves = (random() as f64) < rate * (1u64 << 31) as f64;
+            bits -= if moves {
+                rate.log2() - 1.0
+            } else {
+                (1.0 - rate).log2()
+            };
+            let x = if moves {
+                b + 1 - 2 * u16::try_from(random() % 2).unwrap()
+            } else {
+                b
+            };
+            base.extend(b.to_le_bytes());
+            raw.extend(x.to_le_bytes());
+        }
+        let lane = Lane {
+            width: 2,
+            float: true,
+        };
+        let estimate = estimate::estimate(&raw, &base, lane);
+        assert_eq!(estimate.method.layout, Layout::Classes);
+        let (_, len) = check(&raw, Some(&base), lane, estimate.method);
+        let best = bits / 8.0;
+        assert!((len as f64) < best * 1.1, "{len} bytes against {best:.0}");
     }
 
     #[test]

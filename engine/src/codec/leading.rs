@@ -62,7 +62,7 @@ impl Shifts {
     }
 
     #[inline(always)]
-    fn of(&self, key: u8) -> u32 {
+    pub(crate) fn of(&self, key: u8) -> u32 {
         u32::from(self.0[usize::from(key)])
     }
 

@@ -4,27 +4,39 @@
 //! `value = combine(predict(inputs), residual)`; each part has a registry of codes.
 
 mod assemble;
+mod bits;
 mod choose;
+mod classes;
+mod classes_fit;
 pub mod coder;
 mod decode;
+mod decode_layouts;
 mod encode;
+mod encode_layouts;
 mod estimate;
 mod grid;
 mod grid_fit;
 mod histogram;
 mod leading;
+mod places;
 mod planes;
+mod predict;
 mod residual;
 pub mod transform;
 mod word;
 
 pub use choose::Method;
 pub use decode::{borrow_raw, decode};
-pub use encode::{Encoding, encode, encode_alone, encode_estimated, encode_raw, max_encoded_len};
+pub use encode::{
+    Encoding, Reference, encode, encode_alone, encode_estimated, encode_raw, max_encoded_len,
+};
 pub use estimate::{Estimate, estimate, estimate_alone};
 pub use grid::Rows;
+pub use predict::fit::fit;
+pub use predict::{AdamStep, Half, INPUTS_MAX, Prediction};
 
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 
 use crate::dtype::Lane;
 use crate::error::Result;
@@ -36,11 +48,26 @@ pub enum Predictor {
     None,
     /// The same lane of input 0.
     Base,
+    /// The lane of an input twice as wide, cast.
+    Cast,
+    /// A sum of inputs with coefficients.
+    Linear,
+    /// A running mean of squares, from itself and the running mean before and after.
+    SecondMoment,
+    /// A step of Adam.
+    Adam,
 }
 
 impl Predictor {
     /// Every predictor, in the order of the registry.
-    pub const ALL: [Self; 2] = [Self::None, Self::Base];
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Base,
+        Self::Cast,
+        Self::Linear,
+        Self::SecondMoment,
+        Self::Adam,
+    ];
 
     /// The code on disk.
     #[must_use]
@@ -48,6 +75,10 @@ impl Predictor {
         match self {
             Self::None => 0,
             Self::Base => 1,
+            Self::Cast => 2,
+            Self::Linear => 3,
+            Self::SecondMoment => 4,
+            Self::Adam => 5,
         }
     }
 
@@ -57,16 +88,28 @@ impl Predictor {
         match self {
             Self::None => "none",
             Self::Base => "base",
+            Self::Cast => "cast",
+            Self::Linear => "linear",
+            Self::SecondMoment => "second-moment",
+            Self::Adam => "adam",
         }
     }
 
     /// How many inputs it takes.
     #[must_use]
-    pub const fn inputs(self) -> usize {
+    pub const fn inputs(self) -> RangeInclusive<usize> {
         match self {
-            Self::None => 0,
-            Self::Base => 1,
+            Self::None => 0..=0,
+            Self::Base | Self::Cast => 1..=1,
+            Self::Linear => 1..=INPUTS_MAX,
+            Self::SecondMoment | Self::Adam => 3..=3,
         }
+    }
+
+    /// Whether it takes that many inputs.
+    #[must_use]
+    pub fn takes(self, inputs: usize) -> bool {
+        self.inputs().contains(&inputs)
     }
 }
 
@@ -83,16 +126,19 @@ pub enum Layout {
     Grid,
     /// The same with a share of the base in the prediction.
     GridDelta,
+    /// Leading bytes parted by the base's exponent.
+    Classes,
 }
 
 impl Layout {
     /// Every layout, in the order of the registry.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Whole,
         Self::Planes,
         Self::Leading,
         Self::Grid,
         Self::GridDelta,
+        Self::Classes,
     ];
 
     /// The code on disk.
@@ -104,6 +150,7 @@ impl Layout {
             Self::Leading => 2,
             Self::Grid => 3,
             Self::GridDelta => 4,
+            Self::Classes => 5,
         }
     }
 
@@ -116,7 +163,14 @@ impl Layout {
             Self::Leading => "leading",
             Self::Grid => "grid",
             Self::GridDelta => "grid-delta",
+            Self::Classes => "classes",
         }
+    }
+
+    /// Whether its first bytes depend on the base's exponent.
+    #[must_use]
+    pub const fn is_by_exponent(self) -> bool {
+        matches!(self, Self::Leading | Self::Classes)
     }
 
     /// Whether it is one of the two that predict by rows and columns.
@@ -159,7 +213,9 @@ pub struct Workspace {
     pub(crate) planes: Vec<u8>,
     pub(crate) streams: Vec<u8>,
     pub(crate) words: Vec<u64>,
+    pub(crate) predicted: Vec<u8>,
     pub(crate) leading: leading::Streams,
+    pub(crate) classes: classes::Streams,
     pub(crate) contexts: coder::Contexts,
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::id::PackId;
 use crate::restore::plan::PlanStep;
+use crate::restore::shared::Group;
 use crate::store::Store;
 
 /// Stored bytes of the first window, which nothing is decoded beside; each is twice the last.
@@ -33,31 +34,31 @@ impl OnStep for (&PlanStep, &mut [u8]) {
 
 /// Some jobs that follow each other, and where their records lie.
 pub(super) struct Window<J> {
-    pub(super) jobs: Vec<J>,
+    pub(super) groups: Vec<Group<J>>,
     spans: Vec<(PackId, Range<u64>)>,
 }
 
 /// The jobs in windows of growing lengths.
-pub(super) fn windows<J: OnStep>(jobs: Vec<J>) -> Vec<Window<J>> {
+pub(super) fn windows<J: OnStep>(groups: Vec<Group<J>>) -> Vec<Window<J>> {
     let mut windows: Vec<Window<J>> = Vec::new();
     let (mut len, mut most) = (0, 0);
-    for job in jobs {
+    for group in groups {
         if len >= most {
             len = 0;
             most = (2 * most).clamp(WINDOW_LEN_FIRST, WINDOW_LEN_MAX);
             windows.push(Window {
-                jobs: Vec::new(),
+                groups: Vec::new(),
                 spans: Vec::new(),
             });
         }
         if let Some(window) = windows.last_mut() {
-            for record in &job.step().recipe.steps {
+            for record in group.jobs.iter().flat_map(|job| &job.step().recipe.steps) {
                 let stored = u64::from(record.extent.stored_len);
                 let start = record.extent.offset;
                 window.spans.push((record.pack, start..start + stored));
                 len += stored;
             }
-            window.jobs.push(job);
+            window.groups.push(group);
         }
     }
     for window in &mut windows {
@@ -93,6 +94,8 @@ pub(super) fn announce<J>(store: &Store, window: &Window<J>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+
     use crate::id::ChunkId;
     use crate::restore::recipe::{Recipe, RecipeStep};
     use crate::store::pack_file::RecordExtent;
@@ -119,6 +122,14 @@ mod tests {
         }
     }
 
+    fn alone(steps: &[PlanStep]) -> Vec<Group<&PlanStep>> {
+        let group = |step| Group {
+            jobs: vec![step],
+            shared: HashSet::new(),
+        };
+        steps.iter().map(group).collect()
+    }
+
     #[test]
     fn near_spans_are_read_as_one_and_far_ones_are_not() {
         let far = 10 * GAP_MAX;
@@ -128,7 +139,7 @@ mod tests {
             step(1, 144, 100),
             step(1, 32, 100),
         ];
-        let found = windows(steps.iter().collect());
+        let found = windows(alone(&steps));
         assert_eq!(found.len(), 1);
         let [a, b] = [PackId([1; 32]), PackId([2; 32])];
         let expected = [(a, 32..244), (a, far..far + 100), (b, 32..132)];
@@ -139,10 +150,11 @@ mod tests {
     fn windows_hold_every_job_once_and_in_order() {
         let len = 1u32 << 20;
         let steps: Vec<PlanStep> = (0..200).map(|i| step(1, i * u64::from(len), len)).collect();
-        let found = windows(steps.iter().collect());
-        let lens: Vec<usize> = found.iter().map(|w| w.jobs.len()).collect();
+        let found = windows(alone(&steps));
+        let lens: Vec<usize> = found.iter().map(|w| w.groups.len()).collect();
         assert_eq!(lens, [2, 4, 8, 16, 32, 64, 64, 10]);
-        let jobs: Vec<&PlanStep> = found.into_iter().flat_map(|w| w.jobs).collect();
+        let groups = found.into_iter().flat_map(|w| w.groups);
+        let jobs: Vec<&PlanStep> = groups.flat_map(|g| g.jobs).collect();
         assert!(jobs.iter().zip(&steps).all(|(a, b)| *a == b) && jobs.len() == 200);
     }
 }

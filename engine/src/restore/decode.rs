@@ -1,5 +1,6 @@
 //! Records to a chunk's raw bytes: follows a recipe with one thread's scratch memory.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::codec::{self, Workspace};
@@ -17,10 +18,32 @@ pub(crate) struct Decoder {
     pub(crate) workspace: Workspace,
     record: Vec<u8>,
     free: Vec<Vec<u8>>,
+    shared: Shared,
     last_pack: Option<(PackId, Arc<PackFile>)>,
 }
 
+/// Chunks that more than one recipe takes, one recipe after the other.
+#[derive(Default)]
+struct Shared {
+    wanted: HashSet<ChunkId>,
+    made: HashMap<ChunkId, Vec<u8>>,
+}
+
+/// The bytes of a step that was done.
+enum Made {
+    Owned(Vec<u8>),
+    Shared(ChunkId),
+    NotNeeded,
+}
+
 impl Decoder {
+    /// Keeps these chunks once they are made, until it is told of others.
+    pub(crate) fn share(&mut self, wanted: HashSet<ChunkId>) {
+        self.free
+            .extend(self.shared.made.drain().map(|(_, buffer)| buffer));
+        self.shared.wanted = wanted;
+    }
+
     /// Makes the recipe's chunk in exactly `out`; `check` hashes it and every input as well.
     pub(crate) fn decode(
         &mut self,
@@ -33,17 +56,70 @@ impl Decoder {
         let Some((last, inner)) = recipe.steps.split_last() else {
             return Ok(());
         };
-        let mut made: Vec<Option<Vec<u8>>> = Vec::with_capacity(inner.len());
-        for (index, step) in inner.iter().enumerate() {
+        if let Some(bytes) = self
+            .shared
+            .made
+            .get(&last.chunk)
+            .filter(|b| b.len() == out.len())
+        {
+            out.copy_from_slice(bytes);
+            return Ok(());
+        }
+        let needed = self.needed(recipe);
+        let mut made: Vec<Made> = Vec::with_capacity(inner.len());
+        for (index, (step, needed)) in inner.iter().zip(needed).enumerate() {
+            if !needed {
+                made.push(Made::NotNeeded);
+                continue;
+            }
+            if self.shared.made.contains_key(&step.chunk) {
+                made.push(Made::Shared(step.chunk));
+                continue;
+            }
             let mut buffer = self.free.pop().unwrap_or_default();
             buffer.resize(step.raw_len as usize, 0);
             self.decode_step(disk, catalog, step, &made, check, &mut buffer)?;
-            made.push(Some(buffer));
+            made.push(if self.shared.wanted.contains(&step.chunk) {
+                self.shared.made.insert(step.chunk, buffer);
+                Made::Shared(step.chunk)
+            } else {
+                Made::Owned(buffer)
+            });
             self.release(recipe, &mut made, index);
         }
         self.decode_step(disk, catalog, last, &made, check, out)?;
-        self.free.extend(made.into_iter().flatten());
+        if self.shared.wanted.contains(&last.chunk) {
+            self.shared.made.insert(last.chunk, out.to_vec());
+        }
+        for buffer in made {
+            self.take_back(buffer);
+        }
         Ok(())
+    }
+
+    /// Which steps the last one takes, by way of chunks that are not made yet.
+    fn needed(&self, recipe: &Recipe) -> Vec<bool> {
+        let mut needed = vec![self.shared.made.is_empty(); recipe.steps.len()];
+        if let Some(last) = needed.last_mut().filter(|_| !self.shared.made.is_empty()) {
+            *last = true;
+            for (index, step) in recipe.steps.iter().enumerate().rev() {
+                let is_made = self.shared.made.contains_key(&step.chunk);
+                if needed.get(index) == Some(&true) && !is_made {
+                    for input in &step.inputs {
+                        if let Some(input) = needed.get_mut(*input) {
+                            *input = true;
+                        }
+                    }
+                }
+            }
+        }
+        needed
+    }
+
+    fn take_back(&mut self, made: Made) {
+        if let Made::Owned(buffer) = made {
+            self.free.push(buffer);
+        }
     }
 
     /// Lets go of the pack that is held open: it may be gone.
@@ -52,11 +128,12 @@ impl Decoder {
     }
 
     /// Takes back the buffers that no later step needs.
-    fn release(&mut self, recipe: &Recipe, made: &mut [Option<Vec<u8>>], done: usize) {
+    fn release(&mut self, recipe: &Recipe, made: &mut [Made], done: usize) {
         let later = recipe.steps.get(done + 1..).unwrap_or_default();
-        for (index, buffer) in made.iter_mut().enumerate() {
-            if !later.iter().any(|step| step.inputs.contains(&index)) {
-                self.free.extend(buffer.take());
+        for (index, slot) in made.iter_mut().enumerate() {
+            let is_owned = matches!(slot, Made::Owned(_));
+            if is_owned && !later.iter().any(|step| step.inputs.contains(&index)) {
+                self.take_back(std::mem::replace(slot, Made::NotNeeded));
             }
         }
     }
@@ -66,16 +143,17 @@ impl Decoder {
         disk: &dyn Disk,
         catalog: &Catalog,
         step: &RecipeStep,
-        made: &[Option<Vec<u8>>],
+        made: &[Made],
         check: bool,
         out: &mut [u8],
     ) -> Result<()> {
         let pack = self.pack(disk, catalog, &step.pack)?;
         let record = pack.record(step.extent, &mut self.record)?;
-        let input = |index: &usize| {
-            made.get(*index)
-                .and_then(Option::as_deref)
-                .unwrap_or_default()
+        let shared = &self.shared.made;
+        let input = |index: &usize| match made.get(*index) {
+            Some(Made::Owned(buffer)) => buffer.as_slice(),
+            Some(Made::Shared(chunk)) => shared.get(chunk).map(Vec::as_slice).unwrap_or_default(),
+            _ => &[],
         };
         let inputs: Vec<&[u8]> = step.inputs.iter().map(input).collect();
         let located = |e: Error| {

@@ -7,11 +7,13 @@ pub mod plan;
 pub mod recipe;
 mod salvage;
 mod select;
+mod shared;
 
 pub use salvage::{DamagedPart, LostRange, Salvage};
 pub(crate) use select::require_kept;
 pub use select::{Output, Selection, TENSOR_DROPPED};
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +28,7 @@ use crate::progress::{self, Observer, Unobserved};
 use crate::restore::ahead::OnStep;
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::restore::recipe::Recipe;
+use crate::restore::shared::Group;
 use crate::store::Store;
 use crate::store::catalog::Catalog;
 use crate::store::history::{self, Place};
@@ -241,20 +244,29 @@ impl Checkpoint {
         let announce = |window: Option<&ahead::Window<J>>| {
             window.iter().for_each(|w| ahead::announce(&self.store, w));
         };
-        let mut windows = ahead::windows(jobs).into_iter().peekable();
+        let all_of = |held: &mut decode::Decoder, scratch: &mut Vec<u8>, group: Group<J>| {
+            held.share(group.shared);
+            let done = group
+                .jobs
+                .into_iter()
+                .try_for_each(|job| one(held, scratch, job));
+            held.share(HashSet::new());
+            done
+        };
+        let mut windows = ahead::windows(shared::groups(jobs)).into_iter().peekable();
         announce(windows.peek());
         while let Some(window) = windows.next() {
             let next = windows.peek();
             if alone {
                 announce(next);
-                let mut jobs = window.jobs.into_iter();
-                jobs.try_for_each(|job| one(&mut held.decoder, &mut scratch, job))?;
+                let mut groups = window.groups.into_iter();
+                groups.try_for_each(|group| all_of(&mut held.decoder, &mut scratch, group))?;
                 continue;
             }
             let decode = || {
-                window.jobs.into_par_iter().try_for_each_init(
+                window.groups.into_par_iter().try_for_each_init(
                     || (self.store.decoder(), Vec::new()),
-                    |(held, scratch), job| one(&mut held.decoder, scratch, job),
+                    |(held, scratch), group| all_of(&mut held.decoder, scratch, group),
                 )
             };
             let pool = self.store.pool()?;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::Predictor;
+use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
 use crate::store::catalog::{Catalog, Located};
@@ -98,8 +98,7 @@ impl Recipe {
 
 /// Refuses more inputs than any predictor takes, before memory is spent on making them.
 fn require_inputs(count: usize, chunk: &ChunkId) -> Result<()> {
-    let known = Predictor::ALL.iter().map(|p| p.inputs()).max();
-    let known = known.unwrap_or_default();
+    let known = codec::INPUTS_MAX;
     if count <= known {
         return Ok(());
     }

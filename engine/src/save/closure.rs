@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::chain::Costs;
 use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::placement::PackHint;
@@ -36,7 +37,6 @@ impl Closure {
             let located = catalog.find(chunk).ok_or_else(|| missing_chunk(chunk))?;
             closure.chunks += 1;
             closure.depth = closure.depth.max(located.entry.depth);
-            closure.cost += u64::from(located.entry.cost);
             let mut stack = vec![*chunk];
             while let Some(next) = stack.pop() {
                 if !seen.insert(next) {
@@ -50,6 +50,9 @@ impl Closure {
                 stack.extend(&located.entry.inputs);
             }
         }
+        let mut costs = Costs::new(|id: &ChunkId| catalog.find(id).map(|l| l.entry));
+        let chunks: Vec<ChunkId> = manifest.needed_chunks().copied().collect();
+        closure.cost = costs.closure(&chunks).iter().map(|(_, own)| own).sum();
         closure.packs = packs
             .into_iter()
             .map(|(pack, len)| PackHint { pack, len })

@@ -7,6 +7,7 @@ use crate::format::body::{BlobEntry, Body, TensorEntry};
 use crate::id::ChunkId;
 use crate::save::encoder::ChunkTask;
 use crate::save::probe::Probe;
+use crate::save::relation::Way;
 
 /// What all chunks of a tensor or blob have in common.
 pub(crate) struct Column<'a> {
@@ -18,6 +19,8 @@ pub(crate) struct Column<'a> {
     row_len: Option<usize>,
     base_probe: Probe,
     grid_probe: Probe,
+    /// How its chunks may be predicted from others, and whether that still pays.
+    pub(crate) ways: Vec<(Way, Probe)>,
 }
 
 impl<'a> Column<'a> {
@@ -31,7 +34,23 @@ impl<'a> Column<'a> {
             row_len: row_len(entry),
             base_probe: Probe::default(),
             grid_probe: Probe::default(),
+            ways: Vec::new(),
         }
+    }
+
+    /// The same with ways to predict it.
+    pub(crate) fn with_ways(mut self, ways: &[Way]) -> Self {
+        self.ways = ways
+            .iter()
+            .map(|way| (way.clone(), Probe::default()))
+            .collect();
+        self
+    }
+
+    /// The parent's chunk of that number, if the parent's are cut alike.
+    pub(crate) fn parent_chunk(&self, index: u64) -> Option<ChunkId> {
+        let place = usize::try_from(index).ok()?;
+        self.parent_chunks.get(place).copied()
     }
 
     pub(crate) fn of_blob(entry: &BlobEntry, parent: Option<&'a Body>) -> Self {
@@ -47,6 +66,7 @@ impl<'a> Column<'a> {
             row_len: None,
             base_probe: Probe::default(),
             grid_probe: Probe::default(),
+            ways: Vec::new(),
         }
     }
 
@@ -57,17 +77,17 @@ impl<'a> Column<'a> {
             len,
             column: (first_lane / self.lane.width) % len,
         });
-        let place = usize::try_from(index).unwrap_or(usize::MAX);
         ChunkTask {
             raw,
             form: Form {
                 lane: self.lane,
                 rows: rows.filter(|_| self.grid_probe.is_worth_trying(index)),
             },
-            parent: self.parent_chunks.get(place).copied(),
+            parent: self.parent_chunk(index),
             index,
             base_probe: &self.base_probe,
             grid_probe: &self.grid_probe,
+            family: None,
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::restore::Checkpoint;
 use crate::save::chunk::ChunkSaver;
 use crate::save::draft::Draft;
 use crate::save::encoder::ChunkEncoder;
-use crate::save::items::{empty_body, items};
+use crate::save::family::{self, Family};
+use crate::save::items::{empty_body, items, relations};
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, publish};
 use crate::save::room::{self, Allowance};
@@ -44,10 +45,20 @@ fn commit_within(
     load_catalog(store, draft.parent())?;
     let full = full_kind(draft);
     let mut body = empty_body(draft, store.settings().chunk_len);
+    let relations = relations(draft, &mut body)?;
     body.chunk_count()?;
-    let items = items(draft, &body);
+    let items = items(draft, &body, &relations);
     taken::refuse(draft, &body, &items, observer)?;
-    let written = write_packs(draft, txn, full, &items, &mut body, &room, observer)?;
+    let families = family::families(&items, &relations);
+    let written = write_packs(
+        draft,
+        txn,
+        full,
+        (&items, &families),
+        &mut body,
+        &room,
+        observer,
+    )?;
     let manifest = Manifest::new(body, Placement::default(), Vec::new(), written.statistics)?;
     publish(
         store,
@@ -165,7 +176,7 @@ fn write_packs(
     draft: &Draft<'_>,
     txn: &Transaction,
     full: Full,
-    items: &[Item<'_>],
+    (items, families): (&[Item<'_>], &[Family]),
     body: &mut Body,
     room: &Allowance,
     observer: &dyn Observer,
@@ -193,8 +204,7 @@ fn write_packs(
     };
     let mut open: Option<PackWriter> = None;
     let mut finished: Vec<UnnamedPack> = Vec::new();
-    let pieces = pipeline::pieces(items);
-    pipeline::run(&saver, items, &pieces, observer, |piece, saved| {
+    pipeline::run(&saver, items, families, observer, |piece, saved| {
         if let Some(statistics) = written.statistics.get_mut(piece.item) {
             statistics.changed_elements += saved.changed_lanes;
             statistics.stored_bytes += saved

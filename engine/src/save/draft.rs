@@ -7,7 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::cursor::is_key;
 use crate::progress::{Observer, Unobserved};
 use crate::restore::Checkpoint;
-use crate::save::{Parent, SaveOptions, SaveReport, commit};
+use crate::save::infer::infer;
+use crate::save::{Parent, Relation, SaveOptions, SaveReport, commit};
 use crate::store::Store;
 
 /// Bytes that are read when they are needed, such as a file's; read from several threads.
@@ -42,6 +43,7 @@ pub struct Draft<'a> {
     pub(crate) blobs: BTreeMap<String, (Source<'a>, u64)>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) metrics: BTreeMap<String, f64>,
+    pub(crate) relations: BTreeMap<String, Relation>,
 }
 
 impl<'a> Draft<'a> {
@@ -54,6 +56,7 @@ impl<'a> Draft<'a> {
             blobs: BTreeMap::new(),
             metadata: BTreeMap::new(),
             metrics: BTreeMap::new(),
+            relations: BTreeMap::new(),
         }
     }
 
@@ -113,6 +116,28 @@ impl<'a> Draft<'a> {
             },
         );
         Ok(self)
+    }
+
+    /// Says how a tensor came from others of this draft, so that it can be stored as what the
+    /// others do not foretell. Another relation of the same tensor takes the place of the first.
+    ///
+    /// [`Draft::commit`] refuses names that are no tensors of the draft. A relation that does
+    /// not hold costs time and a few bytes, never correctness.
+    pub fn relate(&mut self, tensor: &str, relation: Relation) -> &mut Self {
+        self.relations.insert(tensor.to_owned(), relation);
+        self
+    }
+
+    /// Relates tensors by their names: weights, their moments, averages and copies, as PyTorch,
+    /// DeepSpeed, JAX and Keras call them. What [`Draft::relate`] said stays. Returns how many
+    /// tensors have a relation now.
+    pub fn infer_relations(&mut self) -> usize {
+        let tensors = self.tensors.iter();
+        let inferred = infer(tensors.map(|(n, t)| (n.as_str(), t.dtype, t.shape.as_slice())));
+        for (tensor, relation) in inferred {
+            self.relations.entry(tensor).or_insert(relation);
+        }
+        self.relations.len()
     }
 
     /// Adds named bytes that are no tensor.

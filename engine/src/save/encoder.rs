@@ -4,12 +4,14 @@ use std::cell::LazyCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::chain::{self, Bounds, Candidate};
-use crate::codec::{self, Estimate, Form, Layout, Workspace};
-use crate::error::{Error, ErrorKind, Result};
+use crate::codec::{self, Estimate, Form, Layout, Prediction, Workspace};
+use crate::error::{Error, Result};
 use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
+use crate::save::base_choice::{Base, Held};
+use crate::save::family::FamilyTask;
 use crate::save::probe::Probe;
 use crate::store::base_cache::BaseCache;
 
@@ -34,6 +36,8 @@ pub(crate) struct ChunkTask<'t> {
     pub(crate) index: u64,
     pub(crate) base_probe: &'t Probe,
     pub(crate) grid_probe: &'t Probe,
+    /// What it is coded beside, if its tensor is related to others.
+    pub(crate) family: Option<FamilyTask<'t>>,
 }
 
 /// Makes records.
@@ -56,13 +60,6 @@ pub(crate) struct Encoded {
     pub(crate) changed_lanes: u64,
 }
 
-/// A base that was chosen, with its bytes.
-struct Base {
-    candidate: Candidate,
-    raw: Arc<Vec<u8>>,
-    estimate: Estimate,
-}
-
 impl ChunkEncoder<'_> {
     /// The record of a chunk with that id; a base is looked for if `may_use_base`.
     pub(crate) fn encode(
@@ -74,12 +71,14 @@ impl ChunkEncoder<'_> {
     ) -> Result<Encoded> {
         let alone = LazyCell::new(|| codec::estimate_alone(task.raw, task.form));
         let base = match may_use_base {
-            true => self.choose_base(task, &alone, decoder)?,
+            true => self.choose(task, &alone, decoder)?,
             false => None,
         };
         let lane = task.form.lane;
-        let changed_lanes = match &base {
-            Some(base) => codec::changed_lanes(task.raw, &base.raw, lane),
+        let compared = base.as_ref().and_then(|b| b.input_bytes.first());
+        let compared = compared.filter(|held| held.bytes().len() == task.raw.len());
+        let changed_lanes = match compared {
+            Some(held) => codec::changed_lanes(task.raw, held.bytes(), lane),
             None => (task.raw.len() / lane.width) as u64,
         };
         let (record, entry, layout) =
@@ -104,70 +103,20 @@ impl ChunkEncoder<'_> {
         cache.get(chunk)
     }
 
-    /// The nearest base that the bounds allow and that saves enough.
-    fn choose_base(
-        &self,
-        task: &ChunkTask<'_>,
-        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
-        decoder: &mut Decoder,
-    ) -> Result<Option<Base>> {
-        if !task.base_probe.is_worth_trying(task.index) {
-            return Ok(None);
+    /// What restoring may cost with the chunk of a task.
+    pub(super) fn budget(&self, task: &ChunkTask<'_>) -> u64 {
+        match &task.family {
+            Some(family) => family.budget,
+            None => self.bounds.budget(task.raw.len()),
         }
-        let find = |id: &ChunkId| self.bases.record(id);
-        let usable = match &task.parent {
-            Some(parent) => self.bases.is_usable(parent)?,
-            None => false,
-        };
-        let parent = task
-            .parent
-            .filter(|_| usable)
-            .and_then(|id| find(&id))
-            .filter(|e| e.raw_len as usize == task.raw.len());
-        let mut candidate = parent.map(Candidate::parent);
-        while let Some(tried) = candidate {
-            // The lower bound of a record's cost rules most bases out before they are decoded.
-            if !tried.fits(self.bounds, merge_cost(task.raw.len()), task.raw.len()) {
-                candidate = Candidate::base_of(&tried.base, find);
-                continue;
-            }
-            let raw = match self.base_bytes(&tried.base, decoder) {
-                Ok(raw) => raw,
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    // Old damage must not keep what is new from being saved.
-                    tracing::warn!(%error, "a damaged base is passed over");
-                    task.base_probe.tell(false);
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            };
-            let estimate = codec::estimate(task.raw, &raw, task.form);
-            if estimate.stored_len * 1000 > alone.stored_len * (1000 - self.bounds.gain_min_milli())
-            {
-                task.base_probe.tell(false);
-                return Ok(None);
-            }
-            let own_cost = estimate.stored_len as u64 + merge_cost(task.raw.len());
-            if tried.fits(self.bounds, own_cost, task.raw.len())
-                && !tried.is_worn_out(estimate.stored_len)
-            {
-                task.base_probe.tell(true);
-                return Ok(Some(Base {
-                    candidate: tried,
-                    raw,
-                    estimate,
-                }));
-            }
-            candidate = Candidate::base_of(&tried.base, find);
-        }
-        Ok(None)
     }
 
-    /// A base's raw bytes: held from before, or decoded.
-    fn base_bytes(&self, base: &IndexEntry, decoder: &mut Decoder) -> Result<Arc<Vec<u8>>> {
-        match self.held(&base.chunk) {
-            Some(raw) => Ok(raw),
-            None => Ok(Arc::new(self.bases.decode(&base.chunk, decoder)?)),
+    /// A record, also of this save.
+    pub(super) fn record(&self, task: &ChunkTask<'_>, chunk: &ChunkId) -> Option<Arc<IndexEntry>> {
+        let others = |id: &ChunkId| self.bases.record(id);
+        match &task.family {
+            Some(family) => family.record(chunk, others),
+            None => others(chunk),
         }
     }
 
@@ -176,7 +125,7 @@ impl ChunkEncoder<'_> {
         &self,
         task: &ChunkTask<'_>,
         id: ChunkId,
-        base: Option<&Base>,
+        base: Option<&Base<'_>>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         workspace: &mut Workspace,
     ) -> Result<(Vec<u8>, IndexEntry, Layout)> {
@@ -184,7 +133,11 @@ impl ChunkEncoder<'_> {
         if let Some(base) = base {
             let encoding = codec::encode_estimated(
                 task.raw,
-                Some(&base.raw),
+                Some(codec::Reference {
+                    bytes: base.bytes(),
+                    prediction: &base.prediction,
+                    inputs: base.inputs.len(),
+                }),
                 task.form,
                 &base.estimate,
                 self.level,
@@ -198,7 +151,7 @@ impl ChunkEncoder<'_> {
             // An estimate leaves out the head.
             let payload = record.len().saturating_sub(codec::max_encoded_len(0));
             let is_smaller = payload <= alone.stored_len;
-            if is_smaller && base.candidate.fits(self.bounds, cost, task.raw.len()) {
+            if is_smaller && base.fits(self.bounds, cost, self.budget(task)) {
                 return Ok((record, entry(task, id, Some(base), cost), encoding.layout));
             }
             record.clear();
@@ -213,7 +166,7 @@ impl ChunkEncoder<'_> {
             &mut record,
         )?;
         let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
-        if self.bounds.allow(0, cost, task.raw.len()) {
+        if self.bounds.allow(0, cost, self.budget(task)) {
             return Ok((record, entry(task, id, None, cost), encoding.layout));
         }
         // Nothing costs less to restore than the bytes themselves.
@@ -225,55 +178,59 @@ impl ChunkEncoder<'_> {
 
     /// Keeps in memory what the next save will code against: this chunk, unless a delta on top
     /// of it would break the budget, or else its base once more.
-    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<&Base>) {
+    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<&Base<'_>>) {
         let mut bases = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(base) = base else {
+        let single = base.filter(|b| b.prediction == Prediction::Base);
+        let (Some(base), None) = (single, &task.family) else {
             if let Some(parent) = &task.parent {
                 bases.remove(parent);
             }
-            if task.base_probe.is_worth_trying(1) {
+            if task.base_probe.is_worth_trying(1) || task.family.is_some() {
                 bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
             }
             return;
         };
-        let base_id = base.candidate.base.chunk;
-        let own_cost = u64::from(entry.cost).saturating_sub(u64::from(base.candidate.base.cost));
+        let (Some(base_entry), Some(Held::Shared(raw))) =
+            (base.inputs.first(), base.input_bytes.first())
+        else {
+            return;
+        };
+        let own_cost = u64::from(entry.cost).saturating_sub(u64::from(base_entry.cost));
         let again = Candidate::parent(Arc::new(entry.clone()));
-        if again.fits(self.bounds, own_cost, task.raw.len()) {
-            bases.remove(&base_id);
+        if again.fits(self.bounds, own_cost, self.bounds.budget(task.raw.len())) {
+            bases.remove(&base_entry.chunk);
             bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
         } else {
-            bases.insert(base_id, Arc::clone(&base.raw));
+            bases.insert(base_entry.chunk, Arc::clone(raw));
         }
     }
 }
 
 /// The index entry, without what the pack writer fills in; the cycle's length gets the
 /// record's own there.
-fn entry(task: &ChunkTask<'_>, id: ChunkId, base: Option<&Base>, cost: u64) -> IndexEntry {
+fn entry(task: &ChunkTask<'_>, id: ChunkId, base: Option<&Base<'_>>, cost: u64) -> IndexEntry {
     let saturate = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let on = base.map(|b| &b.candidate);
     IndexEntry {
         chunk: id,
         offset: 0,
         stored_len: 0,
         raw_len: saturate(task.raw.len() as u64),
         crc32: 0,
-        cost: saturate(cost + on.map_or(0, |c| u64::from(c.base.cost))),
-        cycle_len: on.map_or(0, |c| c.cycle_len),
-        age: on.map_or(0, |c| c.age.saturating_add(1)),
-        depth: on.map_or(0, |c| c.base.depth.saturating_add(1)),
-        inputs: on.map(|c| c.base.chunk).into_iter().collect(),
+        cost: saturate(cost + base.map_or(0, |b| b.closure_cost)),
+        cycle_len: base.map_or(0, |b| b.cycle_len),
+        age: base.map_or(0, |b| b.age.saturating_add(1)),
+        depth: base.and_then(Base::depth).unwrap_or_default(),
+        inputs: base.map_or_else(Vec::new, |b| b.inputs.iter().map(|e| e.chunk).collect()),
     }
 }
 
 fn decode_again(
     task: &ChunkTask<'_>,
     record: &[u8],
-    base: Option<&Base>,
+    base: Option<&Base<'_>>,
     workspace: &mut Workspace,
 ) -> Result<()> {
-    let inputs: Vec<&[u8]> = base.map(|b| b.raw.as_slice()).into_iter().collect();
+    let inputs = base.map_or_else(Vec::new, Base::input_slices);
     let head = crate::format::record::decode_head(record)?;
     let inputs = inputs.get(..usize::from(head.inputs)).unwrap_or_default();
     let mut raw = vec![0; task.raw.len()];
@@ -285,9 +242,4 @@ fn decode_again(
         "encoder",
         "a record does not decode to what was saved; memory may be bad",
     ))
-}
-
-/// What merging alone costs: less than any record against a base.
-fn merge_cost(raw_len: usize) -> u64 {
-    raw_len as u64 * chain::weight::MERGE / 256
 }

@@ -2,11 +2,37 @@
 
 use crate::chunking;
 use crate::dtype;
+use crate::error::Result;
 use crate::format::body::{BlobEntry, Body, TensorEntry};
 use crate::restore::Checkpoint;
 use crate::save::column::Column;
 use crate::save::draft::Draft;
 use crate::save::pipeline::Item;
+use crate::save::relation::Relations;
+
+/// The draft's relations, told of the body's tensors. The tensors of a family are cut alike, so
+/// that the same elements lie in chunks of the same number.
+pub(super) fn relations(draft: &Draft<'_>, body: &mut Body) -> Result<Relations> {
+    let elements = |t: &TensorEntry| dtype::elements(&t.shape).unwrap_or_default();
+    let tensors: Vec<_> = body
+        .tensors
+        .iter()
+        .map(|t| (t.name.as_str(), elements(t)))
+        .collect();
+    let relations = Relations::resolve(draft.relations.iter(), tensors.into_iter())?;
+    for family in &relations.families {
+        let cut = |item: &usize| body.tensors.get(*item).map(|t| t.chunk_elements);
+        let Some(least) = family.members.iter().filter_map(cut).min() else {
+            continue;
+        };
+        for item in &family.members {
+            if let Some(tensor) = body.tensors.get_mut(*item) {
+                tensor.chunk_elements = least;
+            }
+        }
+    }
+    Ok(relations)
+}
 
 /// The body without chunk ids.
 pub(super) fn empty_body(draft: &Draft<'_>, chunk_len: u32) -> Body {
@@ -37,12 +63,12 @@ pub(super) fn empty_body(draft: &Draft<'_>, chunk_len: u32) -> Body {
 }
 
 /// Tensors first, then blobs: the order of the body.
-pub(super) fn items<'a>(draft: &'a Draft<'_>, body: &Body) -> Vec<Item<'a>> {
+pub(super) fn items<'a>(draft: &'a Draft<'_>, body: &Body, relations: &Relations) -> Vec<Item<'a>> {
     let parent = draft.parent().map(|p| &p.manifest().body);
     let tensors = draft.tensors.values().zip(&body.tensors);
-    let tensors = tensors.map(|(t, entry)| Item {
+    let tensors = tensors.zip(&relations.ways).map(|((t, entry), ways)| Item {
         source: t.source,
-        column: Column::of_tensor(entry, parent),
+        column: Column::of_tensor(entry, parent).with_ways(ways),
     });
     let blobs = draft.blobs.values().zip(&body.blobs);
     let blobs = blobs.map(|((source, _), entry)| Item {

@@ -1,5 +1,6 @@
 //! Save: draft, then cut and encode in parallel, write packs, publish.
 
+mod base_choice;
 mod chunk;
 pub(crate) mod closure;
 pub(crate) mod column;
@@ -7,15 +8,19 @@ mod commit;
 mod draft;
 pub(crate) mod durable;
 pub(crate) mod encoder;
+mod family;
+mod infer;
 mod items;
 mod pipeline;
 mod probe;
 mod publish;
+mod relation;
 mod room;
 mod survivors;
 mod taken;
 
 pub use draft::{ByteSource, Draft};
+pub use relation::Relation;
 pub use room::QUOTA;
 
 use std::sync::Arc;

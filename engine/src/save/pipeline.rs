@@ -14,6 +14,7 @@ use crate::progress::{self, Observer};
 use crate::save::chunk::{ChunkSaver, SavedChunk};
 use crate::save::column::Column;
 use crate::save::draft::Source;
+use crate::save::family::Family;
 
 /// Chunks that workers may be ahead of the writer, for each thread.
 const AHEAD_PER_THREAD: usize = 8;
@@ -81,27 +82,27 @@ impl Window {
 pub(crate) fn run(
     saver: &ChunkSaver<'_>,
     items: &[Item<'_>],
-    pieces: &[Piece],
+    families: &[Family],
     observer: &dyn Observer,
     mut write: impl FnMut(&Piece, SavedChunk) -> Result<()>,
 ) -> Result<()> {
-    let threads = saver.store.threads().min(pieces.len()).max(1);
+    let threads = saver.store.threads().min(families.len()).max(1);
     let total = items.iter().map(|item| item.column.cut.total).sum();
     let mut done = 0;
-    let mut finish = |piece: &Piece, saved: SavedChunk| {
-        progress::check(observer)?;
-        write(piece, saved)?;
-        done += piece.range.end - piece.range.start;
-        observer.advance(done, total);
+    let mut finish = |family: &Family, saved: Vec<SavedChunk>| {
+        for (piece, saved) in family.pieces.iter().zip(saved) {
+            progress::check(observer)?;
+            write(piece, saved)?;
+            done += piece.range.end - piece.range.start;
+            observer.advance(done, total);
+        }
         Ok(())
     };
     if threads == 1 {
-        let (mut held, mut buffer) = (saver.store.decoder(), Vec::new());
-        return pieces.iter().try_for_each(|piece| {
-            finish(
-                piece,
-                save_piece(saver, items, piece, &mut held.decoder, &mut buffer)?,
-            )
+        let (mut held, mut buffers) = (saver.store.decoder(), Vec::new());
+        return families.iter().try_for_each(|family| {
+            let saved = family.save(saver, items, &mut held.decoder, &mut buffers)?;
+            finish(family, saved)
         });
     }
     let next = AtomicUsize::new(0);
@@ -115,10 +116,10 @@ pub(crate) fn run(
     saver.store.pool()?.in_place_scope(|scope| {
         for _ in 0..threads {
             let (sender, next, window) = (sender.clone(), &next, &window);
-            scope.spawn(move |_| work(saver, items, pieces, next, window, &sender));
+            scope.spawn(move |_| work(saver, items, families, next, window, &sender));
         }
         drop(sender);
-        let result = write_in_order(&receiver, pieces, &window, &mut finish);
+        let result = write_in_order(&receiver, families, &window, &mut finish);
         window.stop();
         result
     })
@@ -135,27 +136,27 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-type Numbered = (usize, Result<SavedChunk>);
+type Numbered = (usize, Result<Vec<SavedChunk>>);
 
 fn work(
     saver: &ChunkSaver<'_>,
     items: &[Item<'_>],
-    pieces: &[Piece],
+    families: &[Family],
     next: &AtomicUsize,
     window: &Window,
     sender: &mpsc::Sender<Numbered>,
 ) {
     let _watched = StopOnPanic(window);
-    let (mut held, mut buffer) = (saver.store.decoder(), Vec::new());
+    let (mut held, mut buffers) = (saver.store.decoder(), Vec::new());
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let Some(piece) = pieces.get(number) else {
+        let Some(family) = families.get(number) else {
             return;
         };
         if !window.wait_for(number) {
             return;
         }
-        let saved = save_piece(saver, items, piece, &mut held.decoder, &mut buffer);
+        let saved = family.save(saver, items, &mut held.decoder, &mut buffers);
         // The receiver is gone only when the save has failed already.
         if sender.send((number, saved)).is_err() {
             return;
@@ -163,27 +164,14 @@ fn work(
     }
 }
 
-fn save_piece(
-    saver: &ChunkSaver<'_>,
-    items: &[Item<'_>],
-    piece: &Piece,
-    decoder: &mut crate::restore::decode::Decoder,
-    buffer: &mut Vec<u8>,
-) -> Result<SavedChunk> {
-    let lost = || Error::new(ErrorKind::InvalidInput, "piece", "a piece of no item");
-    let item = items.get(piece.item).ok_or_else(lost)?;
-    let raw = item.source.get(piece.range.clone(), buffer)?;
-    saver.save(&item.column.task(piece.index, raw), decoder)
-}
-
 fn write_in_order(
     receiver: &mpsc::Receiver<Numbered>,
-    pieces: &[Piece],
+    families: &[Family],
     window: &Window,
-    finish: &mut impl FnMut(&Piece, SavedChunk) -> Result<()>,
+    finish: &mut impl FnMut(&Family, Vec<SavedChunk>) -> Result<()>,
 ) -> Result<()> {
-    let mut early: BTreeMap<usize, SavedChunk> = BTreeMap::new();
-    for (number, piece) in pieces.iter().enumerate() {
+    let mut early: BTreeMap<usize, Vec<SavedChunk>> = BTreeMap::new();
+    for (number, family) in families.iter().enumerate() {
         let saved = loop {
             if let Some(saved) = early.remove(&number) {
                 break saved;
@@ -199,7 +187,7 @@ fn write_in_order(
                 }
             };
         };
-        finish(piece, saved)?;
+        finish(family, saved)?;
         window.advance();
     }
     Ok(())

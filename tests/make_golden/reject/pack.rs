@@ -94,9 +94,15 @@ pub(super) const CASES: &[Case] = &[
         |b| b.bend_records = |r| r.extend([0; 16])),
     case!("record-unindexed", "R46", "corrupt" / "record-extent" at "restore",
         "a record is in no index entry", |b| b.bend_entries = |e| drop(e.remove(0))),
-    case!("inputs-many", "R65", "unsupported" / "inputs" at "restore",
-    "a record has two inputs, and no known predictor takes two", |b| b.bend_entries = |e| {
+    // Of version 1.0, which knew no predictor of several inputs: it said R65.
+    case!("inputs-many", "R60", "corrupt" / "chunk-missing" at "restore",
+    "a record has two inputs, and one of them is no chunk", |b| b.bend_entries = |e| {
         let first = e[0].chunk;
         e[1].inputs = vec![first, ChunkId([9; 32])];
+    }),
+    case!("inputs-five", "R65", "unsupported" / "inputs" at "restore",
+    "a record has five inputs, and no known predictor takes five", |b| b.bend_entries = |e| {
+        let first = e[0].chunk;
+        e[1].inputs = vec![first, first, first, first, ChunkId([9; 32])];
     }),
 ];

@@ -81,6 +81,37 @@ fn grid(b: &mut Build, grid: &Grid, bend: fn(&mut Codes)) {
     b.alone(&codes);
 }
 
+/// The same by two classes: all keys but 0xff have a byte each; 0xff has gaps, and no lanes.
+fn classes(b: &mut Build, bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        layout: 5,
+        params: vec![0, 0, 0, 0xff, 0, 1],
+        streams: vec![
+            (0, vec![0; 4]),
+            (0, vec![0]),
+            (0, vec![]),
+            (0, vec![]),
+            (0, vec![]),
+        ],
+        ..Codes::same_as_input(16)
+    };
+    bend(&mut codes);
+    b.delta(&codes);
+}
+
+/// Four lanes that one input makes, times a half.
+fn linear(b: &mut Build, bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        predictor: 3,
+        params: 0.5f64.to_le_bytes().to_vec(),
+        ..Codes::same_as_input(16)
+    };
+    bend(&mut codes);
+    b.delta(&codes);
+}
+
 fn zstd(b: &mut Build, bend: fn(&mut Vec<u8>)) {
     let mut codes = Codes {
         lane_width: 4,
@@ -264,4 +295,59 @@ pub(super) const CASES: &[Case] = &[
     case!("grid-overflow", "R67", "corrupt" / "grid-overflow" at "restore",
         "an overflow of five bits beside a low part of four",
         |b| grid(b, &GRID, |c| c.streams[4] = (1, vec![16]))),
+    case!("classes-alone", "R52", "corrupt" / "record-rule" at "restore",
+    "layout classes without a base", |b| alone(b, |c| {
+        c.layout = 5;
+        c.params = vec![0, 0, 0];
+        c.streams = vec![(0, vec![0; 4]), (0, vec![]), (0, vec![]), (0, vec![]), (0, vec![])];
+    })),
+    case!("classes-streams-few", "R53", "corrupt" / "record-streams" at "restore",
+    "layout classes with a stream too few", |b| classes(b, |c| {
+        c.streams.pop();
+    })),
+    case!("classes-none", "R69", "corrupt" / "classes-params" at "restore",
+        "no classes", |b| classes(b, |c| c.params.clear())),
+    case!("classes-first", "R69", "corrupt" / "classes-params" at "restore",
+        "the first class begins at key 1", |b| classes(b, |c| c.params[0] = 1)),
+    case!("classes-order", "R69", "corrupt" / "classes-params" at "restore",
+        "two classes begin at one key", |b| classes(b, |c| c.params[3] = 0)),
+    case!("classes-shift", "R69", "corrupt" / "classes-params" at "restore",
+        "a shift of 25 in lanes of 32 bits", |b| classes(b, |c| c.params[1] = 25)),
+    case!("classes-sparse-shift", "R69", "corrupt" / "classes-params" at "restore",
+        "a sparse class with a shift", |b| classes(b, |c| c.params[4] = 1)),
+    case!("classes-mode", "R69", "corrupt" / "classes-params" at "restore",
+        "a Rice parameter of 16", |b| classes(b, |c| c.params[5] = 17)),
+    case!("classes-gaps-coder", "R70", "corrupt" / "classes-coder" at "restore",
+        "the gaps are a constant", |b| classes(b, |c| c.streams[1].0 = 1)),
+    case!("classes-gap-beyond", "R71", "corrupt" / "classes-streams" at "restore",
+        "a gap leads behind the end of its class",
+        |b| classes(b, |c| c.streams[1].1 = vec![0b0111_1111])),
+    case!("classes-gaps-left", "R71", "corrupt" / "classes-streams" at "restore",
+        "a byte of gaps is left over", |b| classes(b, |c| c.streams[1].1.push(0))),
+    case!("classes-escape-missing", "R71", "corrupt" / "classes-streams" at "restore",
+        "an escape is missing", |b| classes(b, |c| c.streams[0].1[1] = 255)),
+    case!("classes-low-left", "R71", "corrupt" / "classes-streams" at "restore",
+        "a byte of low bits is left over", |b| classes(b, |c| c.streams[3].1.push(0))),
+    case!("predictor-params-short", "R52", "corrupt" / "record-rule" at "restore",
+        "predictor linear with half a coefficient",
+        |b| linear(b, |c| c.params.truncate(4))),
+    case!("predictor-params-long", "R52", "corrupt" / "record-rule" at "restore",
+        "predictor linear with a byte too many", |b| linear(b, |c| c.params.push(0))),
+    case!("predictor-lane", "R52", "corrupt" / "record-rule" at "restore",
+        "predictor linear with lanes of two bytes", |b| linear(b, |c| c.lane_width = 2)),
+    case!("predictor-input-length", "R52", "corrupt" / "record-rule" at "restore",
+    "predictor cast with an input as long as the chunk", |b| linear(b, |c| {
+        c.predictor = 2;
+        c.lane_width = 2;
+        c.params = vec![0];
+    })),
+    case!("coefficient-infinite", "R72", "corrupt" / "predictor-params" at "restore",
+        "an infinite coefficient",
+        |b| linear(b, |c| c.params = f64::INFINITY.to_le_bytes().to_vec())),
+    case!("coefficient-large", "R72", "corrupt" / "predictor-params" at "restore",
+        "a coefficient of 2 to the 201st",
+        |b| linear(b, |c| c.params = 2f64.powi(201).to_le_bytes().to_vec())),
+    case!("coefficient-small", "R72", "corrupt" / "predictor-params" at "restore",
+        "a subnormal coefficient",
+        |b| linear(b, |c| c.params = 5e-324f64.to_le_bytes().to_vec())),
 ];

@@ -1,0 +1,200 @@
+//! The arithmetic of predictions, the same to the bit on every machine (format-spec.md section
+//! 10.2.1).
+
+use crate::codec::predict::{AdamStep, LANE_LEN};
+
+/// The exponent bits of binary32: all set in infinities and NaNs, none in zeros and subnormals.
+const EXPONENT: u32 = 0x7f80_0000;
+
+/// The number of a lane; a subnormal one counts as zero, so that flushing it changes nothing.
+#[inline(always)]
+fn number(lane: &[u8; LANE_LEN]) -> f64 {
+    let bits = u32::from_le_bytes(*lane);
+    f64::from(f32::from_bits(if bits & EXPONENT == 0 { 0 } else { bits }))
+}
+
+/// To binary32, ties to even; what would be subnormal is zero.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "this is the rounding")]
+pub(super) fn round(x: f64) -> f32 {
+    if x.abs() < f64::from(f32::MIN_POSITIVE) {
+        0.0
+    } else {
+        x as f32
+    }
+}
+
+/// A prediction that is no number, or infinite, gives way to the lane of the first input.
+#[inline(always)]
+fn or_first(predicted: f32, first: &[u8; LANE_LEN]) -> [u8; LANE_LEN] {
+    let bits = predicted.to_bits();
+    if bits & EXPONENT == EXPONENT {
+        *first
+    } else {
+        bits.to_le_bytes()
+    }
+}
+
+fn lanes(bytes: &[u8]) -> &[[u8; LANE_LEN]] {
+    bytes.as_chunks().0
+}
+
+fn lanes_mut(bytes: &mut [u8]) -> &mut [[u8; LANE_LEN]] {
+    bytes.as_chunks_mut().0
+}
+
+/// `c[0] * x[0] + c[1] * x[1] + ..`, added from the left.
+pub(super) fn linear(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+    match (coefficients, inputs) {
+        ([a], [x]) => {
+            for (p, x) in lanes_mut(out).iter_mut().zip(lanes(x)) {
+                *p = or_first(round(a * number(x)), x);
+            }
+        }
+        ([a, b], [x, y]) => {
+            let inputs = lanes(x).iter().zip(lanes(y));
+            for (p, (x, y)) in lanes_mut(out).iter_mut().zip(inputs) {
+                *p = or_first(round(a * number(x) + b * number(y)), x);
+            }
+        }
+        ([a, b, c], [x, y, z]) => {
+            let inputs = lanes(x).iter().zip(lanes(y)).zip(lanes(z));
+            for (p, ((x, y), z)) in lanes_mut(out).iter_mut().zip(inputs) {
+                *p = or_first(round(a * number(x) + b * number(y) + c * number(z)), x);
+            }
+        }
+        _ => linear_of_many(coefficients, inputs, out),
+    }
+}
+
+fn linear_of_many(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+    let Some(first) = inputs.first() else { return };
+    for (at, (p, first)) in lanes_mut(out).iter_mut().zip(lanes(first)).enumerate() {
+        let lane = |input: &&[u8]| lanes(input).get(at).map_or(0.0, number);
+        let products = coefficients.iter().zip(inputs).map(|(c, x)| c * lane(x));
+        let sum = products.reduce(|sum, product| sum + product);
+        *p = or_first(round(sum.unwrap_or_default()), first);
+    }
+}
+
+/// `c[0] * v0 + c[1] * (m1 * m1) + c[2] * (m1 * m0) + c[3] * (m0 * m0)`, added from the left.
+pub(super) fn second_moment(c: [f64; 4], v0: &[u8], m1: &[u8], m0: &[u8], out: &mut [u8]) {
+    let [a, b, c, d] = c;
+    let inputs = lanes(v0).iter().zip(lanes(m1)).zip(lanes(m0));
+    for (p, ((v0, m1), m0)) in lanes_mut(out).iter_mut().zip(inputs) {
+        let (v, m1, m0) = (number(v0), number(m1), number(m0));
+        let sum = a * v + b * (m1 * m1) + c * (m1 * m0) + d * (m0 * m0);
+        *p = or_first(round(sum), v0);
+    }
+}
+
+/// A step of Adam as PyTorch takes it, each operation rounded to binary32. The operations are
+/// done in binary64 first: of normal numbers that is the same (Figueroa, "When is double
+/// rounding innocuous?", 1995).
+pub(super) fn adam(step: AdamStep, w0: &[u8], m1: &[u8], v1: &[u8], out: &mut [u8]) {
+    let once = |x: f64| f64::from(round(x));
+    let (decay, rate) = (f64::from(step.decay), f64::from(step.step));
+    let (scale, epsilon) = (f64::from(step.scale), f64::from(step.epsilon));
+    let inputs = lanes(w0).iter().zip(lanes(m1)).zip(lanes(v1));
+    for (p, ((w0, m1), v1)) in lanes_mut(out).iter_mut().zip(inputs) {
+        let denominator = once(once(once(number(v1).sqrt()) / scale) + epsilon);
+        let update = once(once(rate * number(m1)) / denominator);
+        *p = or_first(round(once(number(w0) * decay) + update), w0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bits that have caught others: every class of number, both signs, and noise.
+    fn lanes_of(seed: u32) -> Vec<u8> {
+        let edges = [
+            0,
+            1,
+            0x007f_ffff,
+            0x0080_0000,
+            0x3f80_0000,
+            0x7f7f_ffff,
+            0x7f80_0000,
+            0x7f80_0001,
+            0x7fc0_0000,
+            0x8000_0000,
+            0x8000_0001,
+            0xff80_0000,
+            0xffc0_1234,
+        ];
+        let noise = (0..500u32).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9).rotate_left(seed));
+        let all = edges.iter().cycle().skip(seed as usize).take(40).copied();
+        all.chain(noise).flat_map(u32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn binary32_arithmetic_is_followed_to_the_bit() {
+        let (w0, m1, v1) = (lanes_of(3), lanes_of(7), lanes_of(11));
+        let step = AdamStep {
+            decay: 0.9999,
+            step: -1.5e-3,
+            scale: 0.97,
+            epsilon: 1e-8,
+        };
+        let mut out = vec![0; w0.len()];
+        adam(step, &w0, &m1, &v1, &mut out);
+        let value = |bytes: &[u8; 4]| f32::from_le_bytes(*bytes);
+        let mut compared = 0;
+        for (at, p) in lanes(&out).iter().enumerate() {
+            let (w, m, v) = (
+                value(&lanes(&w0)[at]),
+                value(&lanes(&m1)[at]),
+                value(&lanes(&v1)[at]),
+            );
+            let parts = [
+                w,
+                m,
+                v,
+                v.sqrt(),
+                v.sqrt() / step.scale,
+                step.step * m,
+                step.step * m / (v.sqrt() / step.scale + step.epsilon),
+                w * step.decay,
+            ];
+            let plain = w * step.decay + step.step * m / (v.sqrt() / step.scale + step.epsilon);
+            if parts.iter().chain([&plain]).all(|x| x.is_normal()) {
+                assert_eq!(value(p).to_bits(), plain.to_bits(), "lane {at}");
+                compared += 1;
+            }
+        }
+        assert!(compared > 100, "{compared}");
+    }
+
+    #[test]
+    fn what_is_no_number_gives_way_to_the_first_input() {
+        let (x, y) = (lanes_of(3), lanes_of(5));
+        let mut out = vec![0; x.len()];
+        linear(&[1.0, 1.0], &[&x, &y], &mut out);
+        for (at, p) in lanes(&out).iter().enumerate() {
+            let sum = number(&lanes(&x)[at]) + number(&lanes(&y)[at]);
+            if round(sum).is_finite() {
+                assert!(f32::from_le_bytes(*p).is_finite());
+            } else {
+                assert_eq!(p, &lanes(&x)[at]);
+            }
+        }
+    }
+
+    #[test]
+    fn many_inputs_are_added_as_few_are() {
+        let (x, y) = (lanes_of(3), lanes_of(5));
+        let (mut few, mut many) = (vec![0; x.len()], vec![0; x.len()]);
+        linear(&[0.25, 3.0], &[&x, &y], &mut few);
+        linear_of_many(&[0.25, 3.0], &[&x, &y], &mut many);
+        assert_eq!(few, many);
+    }
+
+    #[test]
+    fn subnormal_results_are_zero() {
+        assert_eq!(round(f64::from(f32::MIN_POSITIVE)), f32::MIN_POSITIVE);
+        assert_eq!(round(f64::from(f32::MIN_POSITIVE) * 0.999_999_99), 0.0);
+        assert_eq!(round(-1e-42).to_bits(), 0);
+    }
+}

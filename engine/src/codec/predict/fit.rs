@@ -1,0 +1,175 @@
+//! Coefficients of predictions, learnt from a sample: cheap guesses that cost bytes when wrong,
+//! never correctness.
+
+use crate::codec::Predictor;
+use crate::codec::histogram;
+use crate::codec::predict::{AdamStep, Half, LANE_LEN, Prediction, is_coefficient};
+
+/// What optimizers add to the denominator: PyTorch's default, and others that are used.
+const EPSILONS: [f32; 4] = [1e-8, 1e-6, 1e-5, 1e-10];
+/// Fewer lanes than this for each coefficient teach nothing.
+const LANES_PER_COEFFICIENT: usize = 8;
+
+/// Learns how `raw` was made from `inputs`; `None` if it cannot be told.
+pub fn fit(predictor: Predictor, raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let right_lengths = inputs
+        .iter()
+        .all(|input| input.len() == Prediction::input_len(predictor, raw.len()));
+    if !right_lengths || !predictor.takes(inputs.len()) {
+        return None;
+    }
+    match predictor {
+        Predictor::None => None,
+        Predictor::Base => Some(Prediction::Base),
+        Predictor::Cast => cast(raw, inputs),
+        Predictor::Linear => {
+            let (y, x) = sample(raw, inputs);
+            let columns = solve(x, y.clone(), &vec![1.0; y.len()])?;
+            Some(Prediction::Linear(columns))
+        }
+        Predictor::SecondMoment => second_moment(raw, inputs),
+        Predictor::Adam => adam(raw, inputs),
+    }
+}
+
+/// The format that makes more lanes of the sample.
+fn cast(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let raw = histogram::sample_lanes(2, raw);
+    let wide = histogram::sample_lanes(4, inputs.first()?);
+    let hits = |half: &Half| {
+        let mut out = vec![0; raw.len()];
+        half.cast(&wide, &mut out);
+        let pairs = out.as_chunks::<2>().0.iter().zip(raw.as_chunks::<2>().0);
+        pairs.filter(|(made, found)| made == found).count()
+    };
+    Half::ALL.into_iter().max_by_key(hits).map(Prediction::Cast)
+}
+
+/// The sampled lanes of a chunk and its inputs as numbers, without those that are not finite.
+fn sample(raw: &[u8], inputs: &[&[u8]]) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let numbers = |bytes: &[u8]| -> Vec<f64> {
+        let lanes = histogram::sample_lanes(LANE_LEN, bytes);
+        let number = |lane: &[u8; LANE_LEN]| f64::from(f32::from_le_bytes(*lane));
+        lanes.as_chunks().0.iter().map(number).collect()
+    };
+    let (mut y, mut x) = (
+        numbers(raw),
+        inputs.iter().map(|i| numbers(i)).collect::<Vec<_>>(),
+    );
+    let finite: Vec<bool> = (0..y.len())
+        .map(|at| {
+            x.iter()
+                .chain([&y])
+                .all(|of| of.get(at).is_some_and(|n| n.is_finite()))
+        })
+        .collect();
+    for numbers in x.iter_mut().chain([&mut y]) {
+        let mut keep = finite.iter();
+        numbers.retain(|_| keep.next().copied().unwrap_or(false));
+    }
+    (y, x)
+}
+
+/// Least squares by modified Gram-Schmidt, which is as good as Householder's way for the
+/// solution (Bjorck 1967). Columns that say nothing new get 0.
+fn solve(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>, weights: &[f64]) -> Option<Vec<f64>> {
+    if y.len() < columns.len() * LANES_PER_COEFFICIENT {
+        return None;
+    }
+    for column in columns.iter_mut().chain([&mut y]) {
+        column.iter_mut().zip(weights).for_each(|(x, w)| *x *= w);
+    }
+    let count = columns.len();
+    let mut factor = vec![vec![0.0; count + 1]; count];
+    for at in 0..count {
+        let (done, later) = columns.split_at_mut(at + 1);
+        let (Some(pivot), Some(row)) = (done.last(), factor.get_mut(at)) else {
+            return None;
+        };
+        let norm = dot(pivot, pivot);
+        for (target, out) in later
+            .iter_mut()
+            .chain([&mut y])
+            .zip(row.iter_mut().skip(at + 1))
+        {
+            let share = if norm > 0.0 {
+                dot(pivot, target) / norm
+            } else {
+                0.0
+            };
+            target
+                .iter_mut()
+                .zip(pivot)
+                .for_each(|(t, p)| *t -= share * p);
+            *out = share;
+        }
+    }
+    let mut solution = vec![0.0; count];
+    for at in (0..count).rev() {
+        let row = factor.get(at)?;
+        let known: f64 = (at + 1..count).map(|j| row[j] * solution[j]).sum();
+        solution[at] = row[count] - known;
+    }
+    solution
+        .iter()
+        .all(|c| is_coefficient(*c))
+        .then_some(solution)
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Squares spread over many powers of ten, so each lane counts by its own size.
+fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let (y, x) = sample(raw, inputs);
+    let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
+    let columns = vec![v0, product(&m1, &m1), product(&m1, &m0), product(&m0, &m0)];
+    let least = f64::from(f32::MIN_POSITIVE);
+    let weights: Vec<f64> = y
+        .iter()
+        .map(|y| if y.abs() < least { 0.0 } else { 1.0 / y.abs() })
+        .collect();
+    let solved = solve(columns, y, &weights)?;
+    solved.try_into().ok().map(Prediction::SecondMoment)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the step is taken in binary32"
+)]
+fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let (y, x) = sample(raw, inputs);
+    let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    let tried = EPSILONS.iter().filter_map(|epsilon| {
+        let update = m1.iter().zip(&v1);
+        let update: Vec<f64> = update
+            .map(|(m, v)| m / (v.max(0.0).sqrt() + f64::from(*epsilon)))
+            .collect();
+        let solved = solve(
+            vec![w0.clone(), update.clone()],
+            y.clone(),
+            &vec![1.0; y.len()],
+        )?;
+        let [decay, step] = <[f64; 2]>::try_from(solved).ok()?;
+        let lanes = y.iter().zip(&w0).zip(&update);
+        let missed: f64 = lanes
+            .map(|((y, w), u)| (y - decay * w - step * u).powi(2))
+            .sum();
+        let found = AdamStep {
+            decay: decay as f32,
+            step: step as f32,
+            scale: 1.0,
+            epsilon: *epsilon,
+        };
+        Some((missed, found))
+    });
+    let best = tried
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, found)| found)?;
+    let fits = [best.decay, best.step]
+        .iter()
+        .all(|c| *c == 0.0 || c.is_normal());
+    fits.then_some(Prediction::Adam(best))
+}

@@ -1,0 +1,290 @@
+//! What a chunk is coded against: the best prediction or base that the bounds allow.
+
+use std::cell::LazyCell;
+use std::sync::Arc;
+
+use crate::chain::{self, Bounds, Candidate, Costs};
+use crate::codec::{self, Estimate, Prediction};
+use crate::error::{ErrorKind, Result};
+use crate::format::pack::IndexEntry;
+use crate::id::ChunkId;
+use crate::restore::decode::Decoder;
+use crate::save::encoder::{ChunkEncoder, ChunkTask};
+use crate::save::family::{Input, LikelyWay};
+
+/// A prediction that is so many times shorter than standing alone is taken without a look at
+/// other bases.
+const CLEARLY_LESS: usize = 3;
+
+/// What a chunk is to be coded against.
+pub(super) struct Base<'t> {
+    /// The records that make it, in the order of the prediction.
+    pub(super) inputs: Vec<Arc<IndexEntry>>,
+    pub(super) input_bytes: Vec<Held<'t>>,
+    pub(super) prediction: Prediction,
+    /// What is predicted, unless that is the only input.
+    predicted: Option<Vec<u8>>,
+    pub(super) estimate: Estimate,
+    /// The cost of all that the inputs take, as part of the record's own.
+    pub(super) closure_cost: u64,
+    /// The same without what restoring the family takes anyhow.
+    extra_cost: u64,
+    /// Records of the cycle so far, and their bytes.
+    pub(super) age: u16,
+    pub(super) cycle_len: u32,
+}
+
+/// Bytes of an input.
+pub(super) enum Held<'t> {
+    Shared(Arc<Vec<u8>>),
+    Borrowed(&'t [u8]),
+}
+
+impl Held<'_> {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Borrowed(bytes) => bytes,
+        }
+    }
+}
+
+impl Base<'_> {
+    pub(super) fn input_slices(&self) -> Vec<&[u8]> {
+        self.input_bytes.iter().map(Held::bytes).collect()
+    }
+
+    /// What every lane was predicted to be.
+    pub(super) fn bytes(&self) -> &[u8] {
+        let first = self.input_bytes.first().map(Held::bytes);
+        self.predicted.as_deref().or(first).unwrap_or_default()
+    }
+
+    pub(super) fn depth(&self) -> Option<u8> {
+        let deepest = self.inputs.iter().map(|e| e.depth).max();
+        deepest.unwrap_or_default().checked_add(1)
+    }
+
+    pub(super) fn fits(&self, bounds: Bounds, own_cost: u64, budget: u64) -> bool {
+        let allowed = |d| bounds.allow(d, self.extra_cost.saturating_add(own_cost), budget);
+        self.depth().is_some_and(allowed)
+    }
+}
+
+impl ChunkEncoder<'_> {
+    /// What the chunk is best coded against: a prediction from several inputs, or one base.
+    pub(super) fn choose<'t>(
+        &self,
+        task: &ChunkTask<'t>,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Base<'t>>> {
+        let predicted = self.choose_prediction(task, alone, decoder)?;
+        let len = |base: &Base<'_>| base.estimate.stored_len;
+        if predicted
+            .as_ref()
+            .is_some_and(|p| len(p) * CLEARLY_LESS <= alone.stored_len)
+        {
+            return Ok(predicted);
+        }
+        let base = self.choose_base(task, alone, decoder)?;
+        Ok(match (predicted, base) {
+            (Some(predicted), Some(base)) if !is_worth_more(len(&predicted), len(&base)) => {
+                Some(base)
+            }
+            (Some(predicted), _) => Some(predicted),
+            (None, base) => base,
+        })
+    }
+
+    /// Whether an estimate saves enough against standing alone for a dependency.
+    fn gains(&self, estimate: &Estimate, alone: &Estimate) -> bool {
+        estimate.stored_len * 1000 <= alone.stored_len * (1000 - self.bounds.gain_min_milli())
+    }
+
+    /// The best prediction that the bounds allow and that saves enough.
+    fn choose_prediction<'t>(
+        &self,
+        task: &ChunkTask<'t>,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Base<'t>>> {
+        let mut best: Option<Base<'t>> = None;
+        for likely in task.family.iter().flat_map(|family| &family.ways) {
+            let Some(found) = self.predict(task, likely, decoder)? else {
+                continue;
+            };
+            let own_cost = chain::estimated_cost(&found.estimate, task.raw.len());
+            let pays = self.gains(&found.estimate, alone);
+            likely.probe.tell(pays);
+            let better = best
+                .as_ref()
+                .is_none_or(|b| found.estimate.stored_len < b.estimate.stored_len);
+            if pays && better && found.fits(self.bounds, own_cost, self.budget(task)) {
+                best = Some(found);
+            }
+        }
+        Ok(best)
+    }
+
+    /// What one way predicts; `None` if an input is missing or damaged, or the bounds forbid it.
+    fn predict<'t>(
+        &self,
+        task: &ChunkTask<'t>,
+        likely: &LikelyWay<'t>,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Base<'t>>> {
+        let Some(family) = &task.family else {
+            return Ok(None);
+        };
+        let mut inputs = Vec::new();
+        for input in &likely.inputs {
+            inputs.push(match input {
+                Input::Sibling(entry, _) => Arc::clone(entry),
+                Input::Earlier(chunk) => {
+                    let usable = self.bases.is_usable(chunk)?;
+                    let Some(entry) = self.bases.record(chunk).filter(|_| usable) else {
+                        return Ok(None);
+                    };
+                    entry
+                }
+            });
+        }
+        let ids: Vec<ChunkId> = inputs.iter().map(|e| e.chunk).collect();
+        let known = |id: &ChunkId| self.bases.record(id);
+        let closure = Costs::new(|id: &ChunkId| family.record(id, known)).closure(&ids);
+        let before = task.parent.and_then(|id| self.bases.record(&id));
+        let mut found = Base {
+            closure_cost: closure.iter().map(|(_, own)| own).sum(),
+            extra_cost: family.extra_cost(&ids, known),
+            inputs,
+            input_bytes: Vec::new(),
+            prediction: Prediction::Base,
+            predicted: None,
+            estimate: Estimate::NOTHING,
+            age: before.as_ref().map_or(0, |e| e.age),
+            cycle_len: before.as_ref().map_or(0, |e| e.cycle_len),
+        };
+        if !found.fits(self.bounds, least_cost(task.raw.len()), self.budget(task)) {
+            return Ok(None);
+        }
+        for (input, entry) in likely.inputs.iter().zip(&found.inputs) {
+            found.input_bytes.push(match input {
+                Input::Sibling(_, raw) => Held::Borrowed(raw),
+                Input::Earlier(_) => match self.base_bytes(entry, decoder) {
+                    Ok(raw) => Held::Shared(raw),
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        tracing::warn!(%error, "a damaged base is passed over");
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                },
+            });
+        }
+        let slices = found.input_slices();
+        let Some(prediction) = codec::fit(likely.way.predictor, task.raw, &slices) else {
+            return Ok(None);
+        };
+        let mut predicted = vec![0; task.raw.len()];
+        prediction.predict(&slices, &mut predicted);
+        found.estimate = codec::estimate(task.raw, &predicted, task.form);
+        found.prediction = prediction;
+        found.predicted = Some(predicted);
+        Ok(Some(found))
+    }
+
+    /// The nearest base that the bounds allow and that saves enough.
+    fn choose_base<'t>(
+        &self,
+        task: &ChunkTask<'t>,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Base<'t>>> {
+        if !task.base_probe.is_worth_trying(task.index) {
+            return Ok(None);
+        }
+        let find = |id: &ChunkId| self.record(task, id);
+        let usable = match &task.parent {
+            Some(parent) => self.bases.is_usable(parent)?,
+            None => false,
+        };
+        let parent = task
+            .parent
+            .filter(|_| usable)
+            .and_then(|id| find(&id))
+            .filter(|e| e.raw_len as usize == task.raw.len());
+        let mut candidate = parent.map(Candidate::parent);
+        while let Some(tried) = candidate {
+            // The lower bound of a record's cost rules most bases out before they are decoded.
+            let extra_cost = self.extra_cost(task, &tried.base);
+            let fits = |own_cost: u64| {
+                let cost = extra_cost.saturating_add(own_cost);
+                let depth = tried.base.depth.checked_add(1);
+                depth.is_some_and(|d| self.bounds.allow(d, cost, self.budget(task)))
+            };
+            if !fits(least_cost(task.raw.len())) {
+                candidate = tried.older(find);
+                continue;
+            }
+            let raw = match self.base_bytes(&tried.base, decoder) {
+                Ok(raw) => raw,
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    // Old damage must not keep what is new from being saved.
+                    tracing::warn!(%error, "a damaged base is passed over");
+                    task.base_probe.tell(false);
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            let estimate = codec::estimate(task.raw, &raw, task.form);
+            if !self.gains(&estimate, alone) {
+                task.base_probe.tell(false);
+                return Ok(None);
+            }
+            let own_cost = chain::estimated_cost(&estimate, task.raw.len());
+            if fits(own_cost) && !tried.is_worn_out(estimate.stored_len) {
+                task.base_probe.tell(true);
+                return Ok(Some(Base {
+                    closure_cost: u64::from(tried.base.cost),
+                    extra_cost,
+                    age: tried.age,
+                    cycle_len: tried.cycle_len,
+                    inputs: vec![tried.base],
+                    input_bytes: vec![Held::Shared(raw)],
+                    prediction: Prediction::Base,
+                    predicted: None,
+                    estimate,
+                }));
+            }
+            candidate = tried.older(find);
+        }
+        Ok(None)
+    }
+
+    /// What restoring costs more with a base.
+    fn extra_cost(&self, task: &ChunkTask<'_>, base: &IndexEntry) -> u64 {
+        match &task.family {
+            Some(family) => family.extra_cost(&[base.chunk], |id| self.bases.record(id)),
+            None => u64::from(base.cost),
+        }
+    }
+
+    /// A base's raw bytes: held from before, or decoded.
+    fn base_bytes(&self, base: &IndexEntry, decoder: &mut Decoder) -> Result<Arc<Vec<u8>>> {
+        match self.held(&base.chunk) {
+            Some(raw) => Ok(raw),
+            None => Ok(Arc::new(self.bases.decode(&base.chunk, decoder)?)),
+        }
+    }
+}
+
+/// Whether a prediction is enough shorter than a difference from one base: it takes more records
+/// to decode, and later ones take those in turn.
+const fn is_worth_more(predicted: usize, base: usize) -> bool {
+    predicted * 100 <= base * 99
+}
+
+/// What putting lanes together costs at least, whatever the record.
+fn least_cost(raw_len: usize) -> u64 {
+    raw_len as u64 * chain::weight::PATCH / 256
+}
