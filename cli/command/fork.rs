@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Fork, session: &Session) -> Result {
         }
         None
     } else {
-        Some(store.fork(&source.id().to_string(), &args.run)?)
+        Some(store.fork_of(&source, &args.run)?)
     };
     let out = session.out;
     if out.json {

@@ -96,6 +96,23 @@ fn thinned_checkpoints_say_what_they_lack() {
     test.ok(&["verify", "--read-data"]);
 }
 
+/// Two forks of one checkpoint have one id. The command looked its source up by that id, and a
+/// fork of the thinned one came out whole.
+#[test]
+fn a_fork_of_a_thinned_checkpoint_is_of_that_one() {
+    let test = TestFolder::with_checkpoints();
+    test.ok(&["fork", "main@step:1", "a"]);
+    test.ok(&["fork", "main@step:1", "b"]);
+    test.ok(&["forget", "b@step:1", "--drop", "*frozen"]);
+    test.ok(&["fork", "b@step:1", "c"]);
+    assert!(
+        test.ok(&["show", "c@step:1"])
+            .contains("1 of 2 tensors dropped")
+    );
+    test.ok(&["fork", "a@step:1", "d"]);
+    test.ok(&["restore", "d@step:1", "-o", "whole.safetensors"]);
+}
+
 #[test]
 fn deletions_that_make_no_sense_are_refused() {
     let test = with_tagged();

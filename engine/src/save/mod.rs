@@ -178,12 +178,20 @@ impl Store {
     /// # Errors
     /// `Conflict` if there is such a run, `NotFound` if the revision names no checkpoint.
     pub fn fork(&self, revision: &str, run: &str) -> Result<SaveReport> {
+        self.fork_of(&self.checkpoint(revision)?, run)
+    }
+
+    /// As [`Store::fork`], of a checkpoint that was opened: its id alone may name several, of
+    /// which some were thinned.
+    ///
+    /// # Errors
+    /// `Conflict` if there is such a run, `NotFound` if the checkpoint was forgotten since.
+    pub fn fork_of(&self, source: &Checkpoint, run: &str) -> Result<SaveReport> {
         self.require_run_name(run)?;
-        let source = self.checkpoint(revision)?;
         if self.newest(run)?.is_some() {
             return Err(run_exists(run));
         }
-        commit::fork(self, &source, run)
+        commit::fork(self, source, run)
     }
 }
 
