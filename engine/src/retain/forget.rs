@@ -10,6 +10,7 @@ use crate::restore::Selection;
 use crate::retain::plan::{Fate, ForgetPlan, Judged, dropped_by};
 use crate::retain::rules::judge;
 use crate::store::Store;
+use crate::store::cache;
 use crate::store::history::{self, Place};
 use crate::store::path;
 use crate::store::tags;
@@ -96,11 +97,23 @@ impl Store {
         let damaged: Vec<Place> = damaged.cloned().collect();
         report.damaged += damaged.len() as u64;
         report.tags += self.remove_tags_of(&going)?;
+        self.discard_summaries(run, &going)?;
         for place in going.iter().chain(&damaged) {
             self.0.history.forget(place);
             disk.remove(&path::manifest(&place.run, place.seq, &place.id)?)?;
         }
         disk.sync(&path::run_folder(run)?)
+    }
+
+    /// The number of a run's newest checkpoint is given once more when that is gone, perhaps to
+    /// the same state, kept in another way: what is cached of it would come true of the other.
+    fn discard_summaries(&self, run: &str, going: &[Place]) -> Result<()> {
+        let disk = &*self.0.disk;
+        let newest = history::places(disk, run)?.pop();
+        match newest.is_some_and(|newest| going.contains(&newest)) {
+            true => cache::discard(disk, cache::SUMMARIES),
+            false => Ok(()),
+        }
     }
 
     /// The checkpoints of a run that the rules keep as it is now. Another process may have

@@ -86,9 +86,13 @@ pub(crate) fn replace(
 
 /// Removes every cache file of a kind: what it says is about to become untrue.
 pub(crate) fn discard(disk: &dyn Disk, kind: &'static str) -> Result<()> {
-    files(disk, kind)
-        .iter()
-        .try_for_each(|file| disk.remove(file))
+    let files = files(disk, kind);
+    files.iter().try_for_each(|file| disk.remove(file))?;
+    if files.is_empty() {
+        return Ok(());
+    }
+    // What makes it untrue must not outlive a power cut alone.
+    disk.sync(&path::folder(Folder::Cache))
 }
 
 /// Cached indexes of the packs that are wanted.
