@@ -26,7 +26,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     tree: dict[str, Any] = {_TENSORS: {}, _HEADERS: {}, _FILES: {}}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        taken = _read_tensors(path) if path.suffix == ".safetensors" else None
+        taken = read_tensors(path) if path.suffix == ".safetensors" else None
         if taken is None:
             tree[_FILES][name] = path.read_bytes()
         else:
@@ -36,7 +36,7 @@ def read_folder(folder: Path) -> dict[str, Any]:
     return tree
 
 
-def _read_tensors(path: Path) -> tuple[bytes, dict[str, Any]] | None:
+def read_tensors(path: Path) -> tuple[bytes, dict[str, Any]] | None:
     """A file's header and its tensors; None if they do not make up the whole file."""
     import numpy as np
 
