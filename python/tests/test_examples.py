@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import milepost
 
@@ -14,11 +17,18 @@ EXAMPLES = REPOSITORY / "examples"
 CHANGED_LINES_MAX = 5
 
 
-def run(name: str, tmp_path: Path, *args: str) -> str:
+def run(name: str, tmp_path: Path, *args: str) -> list[str]:
     command = [sys.executable, str(EXAMPLES / name), *args]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=240,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout.splitlines()
 
 
 def test_the_plain_loop_resumes_bit_for_bit(tmp_path: Path) -> None:
@@ -33,6 +43,21 @@ def test_the_plain_loop_resumes_bit_for_bit(tmp_path: Path) -> None:
     )
     assert one == other and len(one) > 10
     assert [s.step for s in milepost.open(tmp_path / "parts").log()] == [9, 19, 29, 39]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["keras_model", "lightning_module", "hugging_face", "jax_pytree", "dcp_processes"],
+)
+def test_an_example_of_a_framework_resumes_to_the_same_end(name: str, tmp_path: Path) -> None:
+    def told(folder: str, steps: int) -> list[str]:
+        """How it started and how it ended."""
+        lines = run(f"{name}.py", tmp_path, folder, str(steps))
+        return [line for line in lines if line in ("begins", "goes on")] + lines[-1:]
+
+    whole = told("whole", 8)
+    assert whole[0] == told("parts", 4)[0] == "begins"
+    assert told("parts", 8) == ["goes on", whole[1]]
 
 
 def changed() -> list[str]:
