@@ -110,15 +110,16 @@ def _of_folder(path: Path, trusted: bool) -> Any:
 
 
 def _of_torch(path: Path) -> Any:
-    import pickle
-
     import torch
 
     try:
         # Files of before PyTorch 1.6 are no archives and cannot be mapped.
         mapped = zipfile.is_zipfile(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
+    except Exception as error:
+        # Its class lives in a module that nothing of this package imports.
+        if type(error).__name__ != "UnpicklingError":
+            raise
         raise InvalidInputError(
             f"{str(path)!r} holds more than tensors and plain values",
             code="input-file",

@@ -164,8 +164,12 @@ def test_nodes_that_break_the_rules_are_damage(node: Any) -> None:
         builder.build({"dict": [["x", node]]})
 
 
-def test_no_source_of_the_package_can_unpickle() -> None:
+def test_no_source_of_the_package_can_unpickle_code() -> None:
     folder = Path(milepost.__file__).parent
     for source in folder.rglob("*.py"):
         code = source.read_text()
-        assert "import pickle" not in code and "torch.load(" not in code, source
+        assert "import pickle" not in code, source
+        # That loader of PyTorch takes tensors and plain values only, and calls nothing.
+        loads = [line for line in code.splitlines() if "torch.load(" in line]
+        assert all("weights_only=True" in line for line in loads), source
+        assert not loads or source.name == "convert.py"
