@@ -16,7 +16,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from milepost.opening import open as open_store
 from milepost.reports import SaveReport
 from milepost.store import Store
 
-_TORCH = {".pt", ".pth", ".bin", ".ckpt"}
 #: The file that makes a folder one of torch.distributed.checkpoint.
 _DCP_METADATA = ".metadata"
 
@@ -42,21 +41,31 @@ def read(source: File, *, trusted: bool = False) -> Any:
     Raises InvalidInputError if it is of no known kind, or holds more than data.
     """
     path = Path(source)
-    if path.is_dir():
-        return _of_folder(path, trusted)
+    try:
+        return _of_folder(path, trusted) if path.is_dir() else _reader_of(path)(path)
+    except (Error, OSError, MemoryError):
+        raise
+    except Exception as error:
+        # Whatever another saver's reader finds wrong with its file.
+        why = str(error).splitlines() or [type(error).__name__]
+        raise InvalidInputError(
+            f"{str(path)!r} is damaged or holds more than data: {why[0]}",
+            code="input-file",
+            hint="save a model's or optimizer's state_dict(), not the object itself",
+        ) from error
+
+
+def _reader_of(path: Path) -> Callable[[Path], Any]:
     if not path.is_file():
         raise InvalidInputError(f"there is no {str(path)!r}", code="input-file")
-    if path.suffix in _TORCH:
-        return _of_torch(path)
-    if path.suffix == ".npz":
-        return _of_numpy(path)
-    if path.suffix == ".safetensors":
-        return _of_safetensors(path)
-    raise InvalidInputError(
-        f"{str(path)!r} is of no known kind",
-        code="input-file",
-        hint=f"{', '.join(sorted(_TORCH))}, .npz, .safetensors, or a folder of checkpoints",
-    )
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        raise InvalidInputError(
+            f"{str(path)!r} is of no known kind",
+            code="input-file",
+            hint=f"{', '.join(_READERS)}, or a folder of checkpoints",
+        )
+    return reader
 
 
 def step_of(source: File) -> int | None:
@@ -112,38 +121,31 @@ def _of_folder(path: Path, trusted: bool) -> Any:
 def _of_torch(path: Path) -> Any:
     import torch
 
-    try:
-        # Files of before PyTorch 1.6 are no archives and cannot be mapped.
-        mapped = zipfile.is_zipfile(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:
-        # Its class lives in a module that nothing of this package imports.
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise InvalidInputError(
-            f"{str(path)!r} holds more than tensors and plain values",
-            code="input-file",
-            hint=f"save its state_dict() instead; PyTorch says: {str(error).splitlines()[0]}",
-        ) from error
+    # Files of before PyTorch 1.6 are no archives and cannot be mapped.
+    mapped = zipfile.is_zipfile(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def _of_numpy(path: Path) -> dict[str, Any]:
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except ValueError as error:
-        raise InvalidInputError(
-            f"{str(path)!r} holds more than arrays: {error}", code="input-file"
-        ) from error
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def _of_safetensors(path: Path) -> dict[str, Any]:
     taken = safetensors_files.read_tensors(path)
     if taken is None:
-        raise InvalidInputError(f"{str(path)!r} is no whole safetensors file", code="input-file")
+        raise ValueError("it is no whole safetensors file")
     return taken[1]
+
+
+_TORCH = (".pt", ".pth", ".bin", ".ckpt")
+_READERS: dict[str, Callable[[Path], Any]] = {
+    **dict.fromkeys(_TORCH, _of_torch),
+    ".npz": _of_numpy,
+    ".safetensors": _of_safetensors,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -11,7 +11,6 @@ the newest checkpoint of the store back as such a folder.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,9 @@ from transformers import TrainerCallback
 
 from milepost import safetensors_files
 from milepost.errors import InvalidInputError, NotFoundError
-from milepost.opening import open as open_store
+from milepost.opening import File, opened
 from milepost.store import Store
 from milepost.upkeep import Keep
-
-File = str | os.PathLike[str]
 
 
 class Checkpoints(TrainerCallback):
@@ -45,7 +42,7 @@ class Checkpoints(TrainerCallback):
     ) -> None:
         if keep not in ("both", "store"):
             raise InvalidInputError(f"{keep!r} is neither", code="keep", hint='"both" or "store"')
-        self._store = store if isinstance(store, Store) else open_store(store, run=run)
+        self._store = opened(store, run)
         self._run, self._keep, self._rules = run, keep, rules
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -83,11 +80,11 @@ def restore(
     It is the newest of the run, or the one of a revision. None if the run has none yet, which
     the Trainer takes for a beginning.
     """
-    opened = store if isinstance(store, Store) else open_store(store, run=run)
-    if revision is None and run not in opened.runs:
+    held = opened(store, run)
+    if revision is None and run not in held.runs:
         return None
     try:
-        found = opened[f"{run}@latest" if revision is None else revision]
+        found = held[f"{run}@latest" if revision is None else revision]
     except NotFoundError:
         if revision is None:
             return None

@@ -10,7 +10,6 @@ their paths in the model, and the generators of Python, NumPy and PyTorch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from milepost.checkpoint import Checkpoint
 from milepost.errors import InvalidInputError, MismatchError, NotFoundError
-from milepost.opening import open as open_store
+from milepost.opening import File, opened
 from milepost.policy import Goal
 from milepost.store import Store
 from milepost.training import RandomState
@@ -27,8 +26,6 @@ from milepost.upkeep import Keep
 
 #: Variables of a model that its training goes on from; metrics begin anew with every epoch.
 _GROUPS = ("trainable_variables", "non_trainable_variables", "optimizer_variables")
-
-File = str | os.PathLike[str]
 
 
 class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]
@@ -53,7 +50,7 @@ class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]
         if every_epochs < 1:
             raise InvalidInputError("every_epochs is at least 1", code="every-epochs")
         super().__init__()
-        self.store = store if isinstance(store, Store) else open_store(store, run=run)
+        self.store = opened(store, run)
         self._run, self._every, self._keep, self._wait = run, every_epochs, keep, wait
         self._goal = None if monitor is None else Goal.of(monitor)
         self._best: float | None = None
@@ -95,11 +92,11 @@ class Checkpoints(keras.callbacks.Callback):  # type: ignore[misc]
         if (epoch + 1) % self._every:
             return
         metrics = {name: float(value) for name, value in (logs or {}).items()}
-        is_best = self._goal is not None and self._goal.metric in metrics
-        if self._goal is not None and is_best:
-            value = metrics[self._goal.metric]
-            is_best = self._goal.improves(value, self._best)
-            self._best = value if is_best else self._best
+        goal = self._goal
+        value = None if goal is None else metrics.get(goal.metric)
+        is_best = goal is not None and value is not None and goal.improves(value, self._best)
+        if is_best:
+            self._best = value
         self.store.save(
             epoch + 1,
             {

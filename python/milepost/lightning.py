@@ -19,13 +19,11 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO as LightningC
 
 from milepost.checkpoint import Checkpoint
 from milepost.errors import NotFoundError
-from milepost.opening import open as open_store
+from milepost.opening import File, opened
 from milepost.store import Store
 
 #: What the small file says it is.
 _FORMAT = "milepost-lightning"
-
-File = str | os.PathLike[str]
 
 
 class CheckpointIO(LightningCheckpointIO):
@@ -36,7 +34,7 @@ class CheckpointIO(LightningCheckpointIO):
     """
 
     def __init__(self, store: File | Store, run: str = "main") -> None:
-        self._store = store if isinstance(store, Store) else open_store(store, run=run)
+        self._store = opened(store, run)
         self._run = run
 
     def save_checkpoint(

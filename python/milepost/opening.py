@@ -9,6 +9,8 @@ from milepost.errors import ConflictError, InvalidInputError, NotFoundError
 from milepost.store import Store
 from milepost.upkeep import Keep
 
+File = str | os.PathLike[str]
+
 _BUDGET_MIN, _BUDGET_MAX = 1.0, 1000.0
 
 
@@ -84,3 +86,8 @@ def open(
         # Another process made it at the same moment.
         native = reopen()
     return Store(folder, native, run, reopen)
+
+
+def opened(store: File | Store, run: str) -> Store:
+    """A store that is open already, or the one at a path."""
+    return store if isinstance(store, Store) else open(store, run=run)

@@ -40,11 +40,15 @@ def read_tensors(path: Path) -> tuple[bytes, dict[str, Any]] | None:
     """A file's header and its tensors; None if they do not make up the whole file."""
     import numpy as np
 
+    if path.stat().st_size < _LENGTH_BYTES:
+        return None
     data = np.memmap(path, dtype=np.uint8, mode="r")
     size = int.from_bytes(bytes(data[:_LENGTH_BYTES]), "little")
     start = _LENGTH_BYTES + size
     try:
         told = json.loads(bytes(data[_LENGTH_BYTES:start]))
+        if not isinstance(told, dict):
+            return None
         told.pop("__metadata__", None)
         tensors, covered = {}, 0
         for name, entry in sorted(told.items(), key=lambda item: item[1]["data_offsets"]):
@@ -57,7 +61,7 @@ def read_tensors(path: Path) -> tuple[bytes, dict[str, Any]] | None:
                 tensors[name] = raw.view(dtypes.to_numpy(entry["dtype"])).reshape(entry["shape"])
             except TypeError:
                 tensors[name] = raw
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return None
     return (bytes(data[:start]), tensors) if start + covered == len(data) else None
 

@@ -42,7 +42,7 @@ def test_files_of_torch_come_in_by_the_steps_in_their_names(
     for step, of in ((2, 2), (9, 9), (10, 10), (11, 1)):
         assert same(store[step].load(), state(of))
     # Once more changes nothing.
-    assert convert.import_into(store, files[0]).existed or "old" in files[0]
+    assert convert.import_into(store, tmp_path / "run3-step9.pt").existed
     assert store["step:10"].metadata["imported"] == "run3-step10.pt"
 
 
@@ -59,12 +59,20 @@ def test_what_is_more_than_data_is_refused_and_the_rest_is_taken(
     (tmp_path / "bad-3.txt").write_text("text")
     (tmp_path / "bad-4.safetensors").write_bytes(b"\0" * 20)
     (tmp_path / "bad-5.pt").write_bytes(b"no archive")
+    torch.save(state(1), tmp_path / "bad-8.pt")
+    np.savez(tmp_path / "bad-9.npz", a=np.arange(900.0))
+    for cut in ("bad-8.pt", "bad-9.npz"):
+        whole = (tmp_path / cut).read_bytes()
+        (tmp_path / cut).write_bytes(whole[: len(whole) // 2])
+    for empty in ("bad-10.pt", "bad-11.npz", "bad-12.safetensors"):
+        (tmp_path / empty).touch()
+    (tmp_path / "bad-13.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]")
     np.savez(tmp_path / "good-6.npz", a=np.arange(9.0), b=np.float16([1, 2]))
     sources = [str(p) for p in tmp_path.iterdir()]
     sources.append(str(tmp_path / "none-7.pt"))
     assert convert.main([str(tmp_path / "store"), *sources]) == 1
     told = capsys.readouterr()
-    assert "run!" not in told.out and told.err.count("error: ") == 6, told.err
+    assert "run!" not in told.out and told.err.count("error: ") == 12, told.err
     assert "good-6.npz: step 6 of run main" in told.out
     store = milepost.open(tmp_path / "store")
     assert [s.step for s in store.log()] == [6]

@@ -97,8 +97,9 @@ impl Store {
         let damaged: Vec<Place> = damaged.cloned().collect();
         report.damaged += damaged.len() as u64;
         report.tags += self.remove_tags_of(&going)?;
+        going.extend(damaged);
         self.discard_summaries(run, &going)?;
-        for place in going.iter().chain(&damaged) {
+        for place in &going {
             self.0.history.forget(place);
             disk.remove(&path::manifest(&place.run, place.seq, &place.id)?)?;
         }
