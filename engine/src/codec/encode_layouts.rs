@@ -79,6 +79,19 @@ fn encode_planes<W: Word>(
     set.finish(raw.len(), lane, method, made, &[], out)
 }
 
+/// The residuals of a chunk's lanes, in memory that is used again.
+fn residuals_in<'w, W: Word>(
+    memory: &'w mut Vec<u64>,
+    method: Method,
+    raw: &[u8],
+    base: &[u8],
+) -> &'w mut [W] {
+    memory.resize(raw.len().div_ceil(8), 0);
+    let (words, _) = bytemuck::cast_slice_mut::<u64, W>(memory).split_at_mut(raw.len() / W::BYTES);
+    residual::residuals(method.transform, raw, base, words);
+    words
+}
+
 fn encode_leading<W: Word>(
     chunk: Chunk<'_>,
     method: Method,
@@ -99,9 +112,7 @@ fn encode_leading<W: Word>(
         contexts,
         ..
     } = workspace;
-    words.resize(raw.len().div_ceil(8), 0);
-    let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
-    residual::residuals(method.transform, raw, base, words);
+    let words = residuals_in::<W>(words, method, raw, base);
     let shifts = Shifts::learn(words, base);
     leading::split(words, base, &shifts, split);
     let mut set = StreamSet::new(level, contexts, streams);
@@ -132,9 +143,7 @@ fn encode_classes<W: Word>(
         contexts,
         ..
     } = workspace;
-    words.resize(raw.len().div_ceil(8), 0);
-    let (words, _) = bytemuck::cast_slice_mut::<u64, W>(words).split_at_mut(raw.len() / W::BYTES);
-    residual::residuals(method.transform, raw, base, words);
+    let words = residuals_in::<W>(words, method, raw, base);
     classes::split(words, base, classes, split);
     let mut set = StreamSet::new(level, contexts, streams);
     for symbols in &split.dense {
