@@ -102,7 +102,12 @@ fn save_all(
         for (name, tensor) in &tensors {
             let dtype = Dtype::from_name(&tensor.dtype().to_string());
             let shape: Vec<u64> = tensor.shape().iter().map(|n| *n as u64).collect();
-            draft.tensor(name, dtype.ok_or("an unknown dtype")?, &shape, tensor.data())?;
+            draft.tensor(
+                name,
+                dtype.ok_or("an unknown dtype")?,
+                &shape,
+                tensor.data(),
+            )?;
         }
         draft.infer_relations();
         let report = draft.commit()?;

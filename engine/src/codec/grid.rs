@@ -8,6 +8,7 @@
 
 use crate::codec::planes;
 use crate::codec::residual::{BLOCK, block_of};
+use crate::codec::simd;
 use crate::codec::word::Word;
 use crate::error::{Error, Result};
 use crate::format::cursor::{Reader, Writer};
@@ -57,6 +58,14 @@ impl Grid {
     /// Parts plane 0: what lies above the top byte of a difference, and is nearly always zero,
     /// goes to `overflow`, so that what lies below it stays even.
     pub(crate) fn part(&self, plane: &mut [u8], overflow: &mut [u8]) {
+        simd::widest(
+            #[inline(always)]
+            || self.part_inline(plane, overflow),
+        );
+    }
+
+    #[inline(always)]
+    fn part_inline(&self, plane: &mut [u8], overflow: &mut [u8]) {
         let mask = (1u16 << self.turn).wrapping_sub(1).to_le_bytes()[0];
         for (low, over) in plane.iter_mut().zip(overflow) {
             *over = *low & mask;
@@ -66,6 +75,14 @@ impl Grid {
 
     /// Undoes [`Self::part`] into `overflow`; `None` if a byte has bits that it must not have.
     pub(crate) fn join(&self, low: &[u8], overflow: &mut [u8]) -> Option<()> {
+        simd::widest(
+            #[inline(always)]
+            || self.join_inline(low, overflow),
+        )
+    }
+
+    #[inline(always)]
+    fn join_inline(&self, low: &[u8], overflow: &mut [u8]) -> Option<()> {
         let turn = u32::from(self.turn);
         let mut stray = 0;
         for (over, low) in overflow.iter_mut().zip(low) {
@@ -130,6 +147,7 @@ impl<W: Word> Levels<W> {
     }
 
     /// Predictions of the lanes from `start` on; `base` is theirs, or empty.
+    #[inline(always)]
     fn predict(&self, start: usize, base: &[u8], out: &mut [W]) {
         let Rows { len, column } = self.grid.rows;
         let (mut at, mut rest) = (column + start, &mut *out);
@@ -150,6 +168,7 @@ impl<W: Word> Levels<W> {
     }
 
     /// Differences of the lanes from `start` on from their predictions.
+    #[inline(always)]
     pub(crate) fn differences(&self, start: usize, raw: &[u8], base: &[u8], out: &mut [W]) {
         self.predict(start, base, out);
         let turn = u32::from(self.grid.turn);
@@ -161,6 +180,14 @@ impl<W: Word> Levels<W> {
 
     /// Splits `raw` into planes of differences, laid one after the other.
     pub(crate) fn split(&self, raw: &[u8], base: &[u8], planes: &mut [u8]) {
+        simd::widest(
+            #[inline(always)]
+            || self.split_inline(raw, base, planes),
+        );
+    }
+
+    #[inline(always)]
+    fn split_inline(&self, raw: &[u8], base: &[u8], planes: &mut [u8]) {
         let mut words = [W::ZERO; BLOCK];
         let mut done = 0;
         for block in raw.chunks(BLOCK * W::BYTES) {
@@ -174,6 +201,14 @@ impl<W: Word> Levels<W> {
 
     /// Puts planes of differences together again, into `out`.
     pub(crate) fn merge(&self, planes: &[&[u8]], base: &[u8], out: &mut [u8]) {
+        simd::widest(
+            #[inline(always)]
+            || self.merge_inline(planes, base, out),
+        );
+    }
+
+    #[inline(always)]
+    fn merge_inline(&self, planes: &[&[u8]], base: &[u8], out: &mut [u8]) {
         let (mut words, mut predicted) = ([W::ZERO; BLOCK], [W::ZERO; BLOCK]);
         let turn = u32::from(self.grid.turn);
         let mut done = 0;

@@ -4,6 +4,7 @@
 use crate::codec::choose;
 use crate::codec::grid::{Grid, Levels, Rows, TURN_MAX, WEIGHT_ONE};
 use crate::codec::histogram::{self, Histogram};
+use crate::codec::simd;
 use crate::codec::word::Word;
 
 /// Fewer rows or columns than this teach nothing.
@@ -57,6 +58,7 @@ struct Row {
 
 impl Table<'_> {
     /// Calls `visit` with one row in `stride`.
+    #[inline(always)]
     fn each_row<W: Word>(self, stride: usize, mut visit: impl FnMut(&Row)) {
         let lanes = self.raw.len() / W::BYTES;
         let mut row = Row::default();
@@ -85,6 +87,7 @@ impl Table<'_> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "24 bits are exact")]
+#[inline(always)]
 fn load<W: Word>(bytes: &[u8], out: &mut Vec<f32>) {
     out.clear();
     let number = |x: &[u8]| W::load(x).rotate_left(1).top_24() as f32;
@@ -112,6 +115,7 @@ impl Means {
     }
 
     /// What is left of a row's values.
+    #[inline(always)]
     fn rest(&self, row: &Row, values: &[f32], out: &mut Vec<f32>) {
         let level = self.rows.get(row.index).copied().unwrap_or_default();
         let columns = self.columns.get(row.column..).unwrap_or_default();
@@ -145,18 +149,24 @@ impl Sums {
 }
 
 /// Means of values and of base values.
+#[inline(always)]
 fn means<W: Word>(table: Table<'_>) -> Option<(Means, Option<Means>)> {
     let (count, len) = (table.rows.count(table.raw.len() / W::BYTES), table.rows.len);
     let sums = || (Sums::new(count), Sums::new(len));
     let (mut of_values, mut of_bases) = (sums(), sums());
-    table.each_row::<W>(1, |row| {
-        add(&mut of_values, row, &row.values);
-        add(&mut of_bases, row, &row.bases);
-    });
+    table.each_row::<W>(
+        1,
+        #[inline(always)]
+        |row| {
+            add(&mut of_values, row, &row.values);
+            add(&mut of_bases, row, &row.bases);
+        },
+    );
     let values = Means::new(&of_values.0, &of_values.1)?;
     Some((values, Means::new(&of_bases.0, &of_bases.1)))
 }
 
+#[inline(always)]
 fn add((rows, columns): &mut (Sums, Sums), row: &Row, values: &[f32]) {
     let (Some(sums), Some(counts)) = (
         columns.sums.get_mut(row.column..),
@@ -180,6 +190,7 @@ fn add((rows, columns): &mut (Sums, Sums), row: &Row, values: &[f32]) {
 }
 
 /// The sum of products, in several sums at once as vector units want it.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     const AT_ONCE: usize = 16;
     let mut sums = [0.0; AT_ONCE];
@@ -199,13 +210,21 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// Learns a grid for `raw`, with the base's share of it if there is one; `None` where the chunk
 /// is no table worth it.
+pub(crate) fn learn<W: Word>(raw: &[u8], base: &[u8], rows: Rows) -> Option<Fit> {
+    simd::widest(
+        #[inline(always)]
+        || learn_inline::<W>(raw, base, rows),
+    )
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     reason = "guesses in floating point become integers once, here"
 )]
-pub(crate) fn learn<W: Word>(raw: &[u8], base: &[u8], rows: Rows) -> Option<Fit> {
+#[inline(always)]
+fn learn_inline<W: Word>(raw: &[u8], base: &[u8], rows: Rows) -> Option<Fit> {
     let lanes = raw.len() / W::BYTES;
     let count = rows.count(lanes);
     let too_small = count < ROWS_MIN || rows.len < COLUMNS_MIN;
@@ -265,15 +284,20 @@ pub(crate) fn learn<W: Word>(raw: &[u8], base: &[u8], rows: Rows) -> Option<Fit>
 }
 
 /// The share of the base that explains most of what rows and columns leave (least squares).
+#[inline(always)]
 fn base_share<W: Word>(table: Table<'_>, stride: usize, values: &Means, bases: &Means) -> f32 {
     let (mut product, mut square) = (0.0, 0.0);
     let (mut of_values, mut of_bases) = (Vec::new(), Vec::new());
-    table.each_row::<W>(stride, |row| {
-        values.rest(row, &row.values, &mut of_values);
-        bases.rest(row, &row.bases, &mut of_bases);
-        product += dot(&of_values, &of_bases);
-        square += dot(&of_bases, &of_bases);
-    });
+    table.each_row::<W>(
+        stride,
+        #[inline(always)]
+        |row| {
+            values.rest(row, &row.values, &mut of_values);
+            bases.rest(row, &row.bases, &mut of_bases);
+            product += dot(&of_values, &of_bases);
+            square += dot(&of_bases, &of_bases);
+        },
+    );
     if square > 0.0 {
         (product / square).clamp(0.0, SHARE_MAX)
     } else {
@@ -282,25 +306,31 @@ fn base_share<W: Word>(table: Table<'_>, stride: usize, values: &Means, bases: &
 }
 
 /// The mean difference from what rows, columns and base say.
+#[inline(always)]
 fn spread<W: Word>(table: Table<'_>, stride: usize, means: &Means, share: f32) -> f32 {
     let (mut total, mut count) = (0.0, 0.0);
     let (mut values, mut rest) = (Vec::new(), Vec::new());
-    table.each_row::<W>(stride, |row| {
-        values.clone_from(&row.values);
-        values
-            .iter_mut()
-            .zip(&row.bases)
-            .for_each(|(y, b)| *y -= share * b);
-        means.rest(row, &values, &mut rest);
-        rest.iter_mut().for_each(|y| *y = y.abs());
-        total += dot(&rest, &row.alive);
-        count += dot(&row.alive, &row.alive);
-    });
+    table.each_row::<W>(
+        stride,
+        #[inline(always)]
+        |row| {
+            values.clone_from(&row.values);
+            values
+                .iter_mut()
+                .zip(&row.bases)
+                .for_each(|(y, b)| *y -= share * b);
+            means.rest(row, &values, &mut rest);
+            rest.iter_mut().for_each(|y| *y = y.abs());
+            total += dot(&rest, &row.alive);
+            count += dot(&row.alive, &row.alive);
+        },
+    );
     if count > 0.0 { total / count } else { 0.0 }
 }
 
 /// Puts the predictions where the top byte of most differences holds them, judged from a
 /// sample, and tells what it takes.
+#[inline(always)]
 fn centred<W: Word>(grid: Grid, terms: Vec<u8>, raw: &[u8], base: &[u8]) -> Fit {
     let lanes = raw.len() / W::BYTES;
     let plain = Grid { turn: 0, ..grid };

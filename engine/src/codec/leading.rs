@@ -6,6 +6,7 @@
 //! shift for each exponent the coded bytes have one distribution, and one Huffman table fits.
 
 use crate::codec::residual::{self, BLOCK, block_of};
+use crate::codec::simd;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 use crate::error::{Error, Result};
@@ -33,6 +34,14 @@ impl Shifts {
 
     /// Learns the shifts from residuals and their base.
     pub(crate) fn learn<W: Word>(words: &[W], base: &[u8]) -> Self {
+        simd::widest(
+            #[inline(always)]
+            || Self::learn_inline(words, base),
+        )
+    }
+
+    #[inline(always)]
+    fn learn_inline<W: Word>(words: &[W], base: &[u8]) -> Self {
         let mut totals = [(0u32, 0u32); 256];
         let stride = if words.len() < LEARN_ALL_BELOW {
             1
@@ -117,6 +126,14 @@ pub(crate) struct Streams {
 
 /// Splits residual words into streams.
 pub(crate) fn split<W: Word>(words: &[W], base: &[u8], shifts: &Shifts, streams: &mut Streams) {
+    simd::widest(
+        #[inline(always)]
+        || split_inline(words, base, shifts, streams),
+    );
+}
+
+#[inline(always)]
+fn split_inline<W: Word>(words: &[W], base: &[u8], shifts: &Shifts, streams: &mut Streams) {
     streams.escapes.clear();
     streams.leading.resize(words.len(), 0);
     streams.low.resize(size_of_val(words) + LOOK_AHEAD, 0);
@@ -169,6 +186,20 @@ pub(crate) fn merge<W: Word>(
     shifts: &Shifts,
     out: &mut [u8],
 ) -> Result<()> {
+    simd::widest(
+        #[inline(always)]
+        || merge_inline::<W>(transform, streams, base, shifts, out),
+    )
+}
+
+#[inline(always)]
+fn merge_inline<W: Word>(
+    transform: Transform,
+    streams: &StreamsView<'_>,
+    base: &[u8],
+    shifts: &Shifts,
+    out: &mut [u8],
+) -> Result<()> {
     let mut unpacker = Unpacker {
         low: streams.low,
         bit: 0,
@@ -183,7 +214,7 @@ pub(crate) fn merge<W: Word>(
         unpacker
             .fill(leading, base_block, shifts, words)
             .ok_or_else(overrun)?;
-        residual::lanes(transform, words, base_block, block);
+        residual::lanes_inline(transform, words, base_block, block);
         done += words.len();
     }
     let all_read = unpacker.bit.div_ceil(8) == streams.low_len && unpacker.escapes.is_empty();
@@ -199,6 +230,7 @@ struct Unpacker<'a> {
 
 impl Unpacker<'_> {
     /// The next words; `None` if a stream ends early.
+    #[inline(always)]
     fn fill<W: Word>(
         &mut self,
         leading: &[u8],

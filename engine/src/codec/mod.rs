@@ -22,6 +22,7 @@ mod places;
 mod planes;
 mod predict;
 mod residual;
+mod simd;
 pub mod transform;
 mod word;
 

@@ -3,11 +3,20 @@
 //! Both directions work in blocks that stay in the first-level cache.
 
 use crate::codec::residual::{self, BLOCK, block_of};
+use crate::codec::simd;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 
 /// Splits the residuals of `raw` into `W::BYTES` planes, laid one after the other in `planes`.
 pub(crate) fn split<W: Word>(transform: Transform, raw: &[u8], base: &[u8], planes: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || split_blocks::<W>(transform, raw, base, planes),
+    );
+}
+
+#[inline(always)]
+fn split_blocks<W: Word>(transform: Transform, raw: &[u8], base: &[u8], planes: &mut [u8]) {
     let lanes = raw.len() / W::BYTES;
     let mut words = [W::ZERO; BLOCK];
     let mut done = 0;
@@ -15,13 +24,14 @@ pub(crate) fn split<W: Word>(transform: Transform, raw: &[u8], base: &[u8], plan
         let count = block.len() / W::BYTES;
         let base_block = block_of(base, done * W::BYTES, block.len());
         let (words, _) = words.split_at_mut(count);
-        residual::residuals(transform, block, base_block, words);
+        residual::residuals_inline(transform, block, base_block, words);
         scatter(words, done, lanes, planes);
         done += count;
     }
 }
 
 /// Puts the bytes of words `start..start + words.len()` into planes of `lanes` bytes each.
+#[inline(always)]
 pub(super) fn scatter<W: Word>(words: &[W], start: usize, lanes: usize, planes: &mut [u8]) {
     for (index, plane) in planes.chunks_exact_mut(lanes).enumerate() {
         let (_, plane) = plane.split_at_mut(start);
@@ -33,18 +43,27 @@ pub(super) fn scatter<W: Word>(words: &[W], start: usize, lanes: usize, planes: 
 
 /// Puts planes together again and undoes the transform, into `out`.
 pub(crate) fn merge<W: Word>(transform: Transform, planes: &[&[u8]], base: &[u8], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || merge_blocks::<W>(transform, planes, base, out),
+    );
+}
+
+#[inline(always)]
+fn merge_blocks<W: Word>(transform: Transform, planes: &[&[u8]], base: &[u8], out: &mut [u8]) {
     let mut words = [W::ZERO; BLOCK];
     let mut done = 0;
     for block in out.chunks_mut(BLOCK * W::BYTES) {
         let base_block = block_of(base, done * W::BYTES, block.len());
         let (words, _) = words.split_at_mut(block.len() / W::BYTES);
         gather(planes, done, words);
-        residual::lanes(transform, words, base_block, block);
+        residual::lanes_inline(transform, words, base_block, block);
         done += words.len();
     }
 }
 
 /// Words `start..start + words.len()` from their planes.
+#[inline(always)]
 pub(super) fn gather<W: Word>(planes: &[&[u8]], start: usize, words: &mut [W]) {
     words.fill(W::ZERO);
     for (index, plane) in planes.iter().enumerate() {

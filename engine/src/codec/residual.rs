@@ -1,5 +1,6 @@
 //! Whole slices of lanes to residual words and back: the loops that the compiler vectorises.
 
+use crate::codec::simd;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 
@@ -40,6 +41,20 @@ macro_rules! with_fixed_transform {
 
 /// Residual words of `raw` against `base`; `base` may be empty if the transform needs none.
 pub(crate) fn residuals<W: Word>(transform: Transform, raw: &[u8], base: &[u8], out: &mut [W]) {
+    simd::widest(
+        #[inline(always)]
+        || residuals_inline(transform, raw, base, out),
+    );
+}
+
+/// As [`residuals`], as part of another kernel.
+#[inline(always)]
+pub(crate) fn residuals_inline<W: Word>(
+    transform: Transform,
+    raw: &[u8],
+    base: &[u8],
+    out: &mut [W],
+) {
     with_fixed_transform!(transform, FIXED => {
         if FIXED.needs_base() {
             let lanes = raw.chunks_exact(W::BYTES).zip(base.chunks_exact(W::BYTES));
@@ -56,6 +71,20 @@ pub(crate) fn residuals<W: Word>(transform: Transform, raw: &[u8], base: &[u8], 
 
 /// Lanes of residual words, the inverse of [`residuals`].
 pub(crate) fn lanes<W: Word>(transform: Transform, words: &[W], base: &[u8], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || lanes_inline(transform, words, base, out),
+    );
+}
+
+/// As [`lanes`], as part of another kernel.
+#[inline(always)]
+pub(crate) fn lanes_inline<W: Word>(
+    transform: Transform,
+    words: &[W],
+    base: &[u8],
+    out: &mut [u8],
+) {
     with_fixed_transform!(transform, FIXED => {
         if FIXED.needs_base() {
             let lanes = out.chunks_exact_mut(W::BYTES).zip(base.chunks_exact(W::BYTES));
@@ -77,8 +106,12 @@ pub(crate) fn block_of(base: &[u8], start: usize, len: usize) -> &[u8] {
 
 /// How many lanes differ.
 pub(crate) fn changed<W: Word>(a: &[u8], b: &[u8]) -> u64 {
-    let lanes = a.chunks_exact(W::BYTES).zip(b.chunks_exact(W::BYTES));
-    lanes
-        .map(|(a, b)| u64::from(W::load(a) != W::load(b)))
-        .sum()
+    simd::widest(
+        #[inline(always)]
+        || {
+            let lanes = a.chunks_exact(W::BYTES).zip(b.chunks_exact(W::BYTES));
+            let differ = lanes.map(|(a, b)| u64::from(W::load(a) != W::load(b)));
+            differ.sum()
+        },
+    )
 }

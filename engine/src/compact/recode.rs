@@ -22,6 +22,7 @@ use crate::restore::decode::Decoder;
 use crate::restore::recipe::Recipe;
 use crate::save::column::Column;
 use crate::save::encoder::{Bases, ChunkEncoder, Encoded};
+use crate::save::spare::Spare;
 use crate::store::Store;
 use crate::store::base_cache::BaseCache;
 use crate::store::pack_file::UnnamedPack;
@@ -89,6 +90,7 @@ pub(super) fn recode(
     let encoder = ChunkEncoder {
         bases: &recoded,
         cache: &Mutex::new(BaseCache::new(store.0.options.cache_bytes)),
+        spare: Spare::default(),
         bounds: Bounds::from(store.settings()),
         level: level.unwrap_or(store.settings().level),
         verify: true,
@@ -114,6 +116,7 @@ pub(super) fn recode(
                 for encoded in encode_batch(&encoder, &recoded, batch, is_full)? {
                     let writer = packs.writer()?;
                     recoded.add(writer.append(&encoded.record, encoded.entry)?.clone());
+                    encoder.spare.give(encoded.record);
                 }
             }
             done += manifest.body.logical_bytes();

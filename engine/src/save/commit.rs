@@ -19,6 +19,7 @@ use crate::save::items::{empty_body, items, relations};
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, publish};
 use crate::save::room::{self, Allowance};
+use crate::save::spare::Spare;
 use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
@@ -189,6 +190,7 @@ fn write_packs(
         encoder: ChunkEncoder {
             bases: store,
             cache: &store.0.bases,
+            spare: Spare::default(),
             bounds: Bounds::from(store.settings()),
             level: draft.options.level.unwrap_or(store.settings().level),
             verify: durability == Durability::Verified,
@@ -224,6 +226,7 @@ fn write_packs(
         };
         room.take_record(record.len(), &entry)?;
         writer.append(&record, entry)?;
+        saver.encoder.spare.give(record);
         if writer.len() >= PACK_LEN_TARGET {
             finished.extend(open.take().map(|w| w.finish(durable)).transpose()?);
         }

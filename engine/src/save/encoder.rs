@@ -1,7 +1,7 @@
 //! A chunk's record: against the best base that the bounds allow, or alone.
 
 use std::cell::LazyCell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chain::{self, Bounds, Candidate};
 use crate::codec::{self, Estimate, Form, Layout, Prediction, Workspace};
@@ -13,6 +13,7 @@ use crate::restore::decode::Decoder;
 use crate::save::base_choice::{Base, Held};
 use crate::save::family::FamilyTask;
 use crate::save::probe::Probe;
+use crate::save::spare::Spare;
 use crate::store::base_cache::BaseCache;
 
 /// The records that a new one may be coded against.
@@ -45,6 +46,8 @@ pub(crate) struct ChunkEncoder<'e> {
     pub(crate) bases: &'e dyn Bases,
     /// Raw bytes of likely bases.
     pub(crate) cache: &'e Mutex<BaseCache>,
+    /// Memory for records, which whoever writes them gives back, and for bases.
+    pub(crate) spare: Spare,
     pub(crate) bounds: Bounds,
     pub(crate) level: Level,
     /// Decode every record before it is written.
@@ -89,7 +92,7 @@ impl ChunkEncoder<'_> {
         if self.verify {
             decode_again(task, &record, base.as_ref(), &mut decoder.workspace)?;
         }
-        self.hold_next_base(task, &entry, base.as_ref());
+        self.hold_next_base(task, &entry, base);
         Ok(Encoded {
             record,
             entry,
@@ -99,8 +102,11 @@ impl ChunkEncoder<'_> {
 
     /// A chunk's raw bytes, if they are held in memory.
     pub(crate) fn held(&self, chunk: &ChunkId) -> Option<Arc<Vec<u8>>> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.get(chunk)
+        self.lock_cache().get(chunk)
+    }
+
+    fn lock_cache(&self) -> MutexGuard<'_, BaseCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What restoring may cost with the chunk of a task.
@@ -129,7 +135,7 @@ impl ChunkEncoder<'_> {
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         workspace: &mut Workspace,
     ) -> Result<(Vec<u8>, IndexEntry, Layout)> {
-        let mut record = Vec::with_capacity(codec::max_encoded_len(task.raw.len()));
+        let mut record = self.spare.take(codec::max_encoded_len(task.raw.len()));
         if let Some(base) = base {
             let encoding = codec::encode_estimated(
                 task.raw,
@@ -178,30 +184,42 @@ impl ChunkEncoder<'_> {
 
     /// Keeps in memory what the next save will code against: this chunk, unless a delta on top
     /// of it would break the budget, or else its base once more.
-    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<&Base<'_>>) {
-        let mut bases = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let single = base.filter(|b| b.prediction == Prediction::Base);
-        let (Some(base), None) = (single, &task.family) else {
-            if let Some(parent) = &task.parent {
-                bases.remove(parent);
-            }
-            if task.base_probe.is_worth_trying(1) || task.family.is_some() {
-                bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
-            }
+    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<Base<'_>>) {
+        let single = base.filter(|b| b.prediction == Prediction::Base && task.family.is_none());
+        let Some(base) = single else {
+            let is_wanted = task.base_probe.is_worth_trying(1) || task.family.is_some();
+            self.hold(task, entry.chunk, task.parent, is_wanted);
             return;
         };
-        let (Some(base_entry), Some(Held::Shared(raw))) =
-            (base.inputs.first(), base.input_bytes.first())
-        else {
+        let own_cost = |of: &IndexEntry| u64::from(entry.cost).saturating_sub(of.cost.into());
+        let Some(base_entry) = base.inputs.into_iter().next() else {
             return;
         };
-        let own_cost = u64::from(entry.cost).saturating_sub(u64::from(base_entry.cost));
         let again = Candidate::parent(Arc::new(entry.clone()));
-        if again.fits(self.bounds, own_cost, self.bounds.budget(task.raw.len())) {
-            bases.remove(&base_entry.chunk);
-            bases.insert(entry.chunk, Arc::new(task.raw.to_vec()));
-        } else {
-            bases.insert(base_entry.chunk, Arc::clone(raw));
+        let budget = self.bounds.budget(task.raw.len());
+        if again.fits(self.bounds, own_cost(&base_entry), budget) {
+            // Nobody else should hold its memory, which the chunk then gets.
+            drop(base.input_bytes);
+            self.hold(task, entry.chunk, Some(base_entry.chunk), true);
+        } else if let Some(Held::Shared(raw)) = base.input_bytes.into_iter().next() {
+            self.lock_cache().insert(base_entry.chunk, raw);
+        }
+    }
+
+    /// Keeps a chunk in memory in place of another, if it is wanted and there is room.
+    fn hold(&self, task: &ChunkTask<'_>, chunk: ChunkId, old: Option<ChunkId>, is_wanted: bool) {
+        let (old, has_room) = {
+            let mut bases = self.lock_cache();
+            let old = old.and_then(|id| bases.remove(&id));
+            (old, bases.has_room(task.raw.len() as u64))
+        };
+        if let Some(old) = old {
+            self.spare.give_shared(old);
+        }
+        if is_wanted && has_room {
+            let mut raw = self.spare.take(task.raw.len());
+            raw.extend_from_slice(task.raw);
+            self.lock_cache().insert(chunk, Arc::new(raw));
         }
     }
 }

@@ -16,6 +16,7 @@ mod probe;
 mod publish;
 mod relation;
 mod room;
+pub(crate) mod spare;
 mod survivors;
 mod taken;
 

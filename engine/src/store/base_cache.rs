@@ -30,7 +30,7 @@ impl BaseCache {
     /// so what was dropped for room would be missed first: whoever is in stays in.
     pub(crate) fn insert(&mut self, chunk: ChunkId, raw: Arc<Vec<u8>>) {
         let len = raw.len() as u64;
-        if self.bytes + len > self.bytes_max {
+        if !self.has_room(len) {
             return;
         }
         if self.held.insert(chunk, raw).is_none() {
@@ -38,11 +38,16 @@ impl BaseCache {
         }
     }
 
-    /// Drops a chunk that will not be a base again.
-    pub(crate) fn remove(&mut self, chunk: &ChunkId) {
-        if let Some(raw) = self.held.remove(chunk) {
-            self.bytes -= raw.len() as u64;
-        }
+    /// Whether a chunk of so many bytes would be kept.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        self.bytes + len <= self.bytes_max
+    }
+
+    /// Drops a chunk that will not be a base again; its bytes, if it was held.
+    pub(crate) fn remove(&mut self, chunk: &ChunkId) -> Option<Arc<Vec<u8>>> {
+        let raw = self.held.remove(chunk)?;
+        self.bytes -= raw.len() as u64;
+        Some(raw)
     }
 }
 

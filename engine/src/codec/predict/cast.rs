@@ -1,5 +1,7 @@
 //! Casts from binary32 to its half-width copies, in integers.
 
+use crate::codec::simd;
+
 /// The formats that a copy may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Half {
@@ -25,6 +27,14 @@ impl Half {
 
     /// Casts every four bytes to two.
     pub(super) fn cast(self, wide: &[u8], out: &mut [u8]) {
+        simd::widest(
+            #[inline(always)]
+            || self.cast_inline(wide, out),
+        );
+    }
+
+    #[inline(always)]
+    fn cast_inline(self, wide: &[u8], out: &mut [u8]) {
         let lanes = out.as_chunks_mut().0.iter_mut().zip(wide.as_chunks().0);
         match self {
             Self::Bf16 => lanes.for_each(|(h, x)| *h = bf16(u32::from_le_bytes(*x)).to_le_bytes()),

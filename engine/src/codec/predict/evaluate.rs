@@ -2,6 +2,7 @@
 //! 10.2.1).
 
 use crate::codec::predict::{AdamStep, LANE_LEN};
+use crate::codec::simd;
 
 /// The exponent bits of binary32: all set in infinities and NaNs, none in zeros and subnormals.
 const EXPONENT: u32 = 0x7f80_0000;
@@ -45,6 +46,14 @@ fn lanes_mut(bytes: &mut [u8]) -> &mut [[u8; LANE_LEN]] {
 
 /// `c[0] * x[0] + c[1] * x[1] + ..`, added from the left.
 pub(super) fn linear(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || linear_inline(coefficients, inputs, out),
+    );
+}
+
+#[inline(always)]
+fn linear_inline(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
     match (coefficients, inputs) {
         ([a], [x]) => {
             for (p, x) in lanes_mut(out).iter_mut().zip(lanes(x)) {
@@ -79,6 +88,14 @@ fn linear_of_many(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
 
 /// `c[0] * v0 + c[1] * (m1 * m1) + c[2] * (m1 * m0) + c[3] * (m0 * m0)`, added from the left.
 pub(super) fn second_moment(c: [f64; 4], v0: &[u8], m1: &[u8], m0: &[u8], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || second_moment_inline(c, v0, m1, m0, out),
+    );
+}
+
+#[inline(always)]
+fn second_moment_inline(c: [f64; 4], v0: &[u8], m1: &[u8], m0: &[u8], out: &mut [u8]) {
     let [a, b, c, d] = c;
     let inputs = lanes(v0).iter().zip(lanes(m1)).zip(lanes(m0));
     for (p, ((v0, m1), m0)) in lanes_mut(out).iter_mut().zip(inputs) {
@@ -92,6 +109,14 @@ pub(super) fn second_moment(c: [f64; 4], v0: &[u8], m1: &[u8], m0: &[u8], out: &
 /// done in binary64 first: of normal numbers that is the same (Figueroa, "When is double
 /// rounding innocuous?", 1995).
 pub(super) fn adam(step: AdamStep, w0: &[u8], m1: &[u8], v1: &[u8], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || adam_inline(step, w0, m1, v1, out),
+    );
+}
+
+#[inline(always)]
+fn adam_inline(step: AdamStep, w0: &[u8], m1: &[u8], v1: &[u8], out: &mut [u8]) {
     let once = |x: f64| f64::from(round(x));
     let (decay, rate) = (f64::from(step.decay), f64::from(step.step));
     let (scale, epsilon) = (f64::from(step.scale), f64::from(step.epsilon));

@@ -4,6 +4,7 @@
 use crate::codec::Predictor;
 use crate::codec::histogram;
 use crate::codec::predict::{AdamStep, Half, LANE_LEN, Prediction, is_coefficient};
+use crate::codec::simd;
 
 /// What optimizers add to the denominator: PyTorch's default, and others that are used.
 const EPSILONS: [f32; 4] = [1e-8, 1e-6, 1e-5, 1e-10];
@@ -72,7 +73,15 @@ fn sample(raw: &[u8], inputs: &[&[u8]]) -> (Vec<f64>, Vec<Vec<f64>>) {
 
 /// Least squares by modified Gram-Schmidt, which is as good as Householder's way for the
 /// solution (Bjorck 1967). Columns that say nothing new get 0.
-fn solve(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>, weights: &[f64]) -> Option<Vec<f64>> {
+fn solve(columns: Vec<Vec<f64>>, y: Vec<f64>, weights: &[f64]) -> Option<Vec<f64>> {
+    simd::widest(
+        #[inline(always)]
+        || solve_inline(columns, y, weights),
+    )
+}
+
+#[inline(always)]
+fn solve_inline(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>, weights: &[f64]) -> Option<Vec<f64>> {
     if y.len() < columns.len() * LANES_PER_COEFFICIENT {
         return None;
     }
@@ -116,8 +125,19 @@ fn solve(mut columns: Vec<Vec<f64>>, mut y: Vec<f64>, weights: &[f64]) -> Option
         .then_some(solution)
 }
 
+/// The sum of products, in several sums at once as vector units want it.
+#[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let (blocks_a, rest_a) = a.as_chunks::<8>();
+    let (blocks_b, rest_b) = b.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for (a, b) in blocks_a.iter().zip(blocks_b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    let rest: f64 = rest_a.iter().zip(rest_b).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f64>() + rest
 }
 
 /// Squares spread over many powers of ten, so each lane counts by its own size.
