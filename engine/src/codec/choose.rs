@@ -221,7 +221,7 @@ fn leading_bits_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> f3
     let mut streams = leading::Streams::default();
     leading::split(&words, base, &shifts, &mut streams);
     let raw_bytes = (streams.low.len() + streams.escapes.len()) as f32;
-    let coded: Histogram = streams.leading.iter().copied().collect();
+    let coded = Histogram::of(&streams.leading);
     stream_bits(&coded) + raw_bytes * 8.0 / words.len().max(1) as f32
 }
 
@@ -245,7 +245,7 @@ pub(crate) fn plane_plans(
 /// How to code a stream of symbols that floats were made into.
 pub(crate) fn symbol_plan(symbols: &[u8], level: Level) -> StreamPlan {
     let sample = histogram::sample_lanes(1, symbols);
-    stream_plan(&sample.iter().copied().collect(), true, level)
+    stream_plan(&Histogram::of(&sample), true, level)
 }
 
 fn stream_plan(histogram: &Histogram, float: bool, level: Level) -> StreamPlan {

@@ -54,6 +54,8 @@ struct Row {
     bases: Vec<f32>,
     /// 1 for a lane that counts, 0 for one that does not.
     alive: Vec<f32>,
+    /// Whether it has a lane for every column, and all of them count.
+    is_full: bool,
 }
 
 impl Table<'_> {
@@ -81,8 +83,19 @@ impl Table<'_> {
                 let lanes = row.values.iter().zip(&row.bases);
                 row.alive.extend(lanes.map(|(y, b)| counts(y.min(*b))));
             }
+            let dead = row
+                .alive
+                .iter()
+                .fold(false, |dead, alive| dead | (*alive == 0.0));
+            row.is_full = !dead && row.alive.len() == self.rows.len;
             visit(&row);
         }
+    }
+
+    /// Lanes of a full row.
+    #[expect(clippy::cast_precision_loss, reason = "rows are short against 2^24")]
+    fn width(&self) -> f32 {
+        self.rows.len as f32
     }
 }
 
@@ -101,16 +114,23 @@ struct Means {
 }
 
 impl Means {
-    fn new(rows: &Sums, columns: &Sums) -> Option<Self> {
-        let total: f32 = rows.sums.iter().sum();
-        let count: f32 = rows.counts.iter().sum();
+    /// Of sums and of how many were added.
+    fn new(sums: &Sums, counts: &Sums) -> Option<Self> {
+        let (total, count): (f32, f32) = (sums.rows.iter().sum(), counts.rows.iter().sum());
         if count == 0.0 {
             return None;
         }
         let all = total / count;
+        let means = |sums: &[f32], counts: &[f32], less: f32| {
+            let mean = |(sum, count): (&f32, &f32)| match *count {
+                0.0 => all - less,
+                count => sum / count - less,
+            };
+            sums.iter().zip(counts).map(mean).collect()
+        };
         Some(Self {
-            rows: rows.means(all, 0.0),
-            columns: columns.means(all, all),
+            rows: means(&sums.rows, &counts.rows, 0.0),
+            columns: means(&sums.columns, &counts.columns, all),
         })
     }
 
@@ -125,68 +145,67 @@ impl Means {
     }
 }
 
-/// Sums of what counts, and how many.
+/// A number for each row and for each column.
 struct Sums {
-    sums: Vec<f32>,
-    counts: Vec<f32>,
+    rows: Vec<f32>,
+    columns: Vec<f32>,
 }
 
 impl Sums {
-    fn new(len: usize) -> Self {
+    /// Zeros for the rows and columns of a table.
+    fn new(rows: usize, columns: usize) -> Self {
         Self {
-            sums: vec![0.0; len],
-            counts: vec![0.0; len],
+            rows: vec![0.0; rows],
+            columns: vec![0.0; columns],
         }
     }
 
-    fn means(&self, of_none: f32, less: f32) -> Vec<f32> {
-        let mean = |(sum, count): (&f32, &f32)| {
-            let mean = if *count > 0.0 { sum / count } else { of_none };
-            mean - less
-        };
-        self.sums.iter().zip(&self.counts).map(mean).collect()
+    /// Adds the values of a row that count.
+    #[inline(always)]
+    fn add(&mut self, row: &Row, values: &[f32]) {
+        let columns = self.columns.get_mut(row.column..).unwrap_or_default();
+        for (sum, (y, alive)) in columns.iter_mut().zip(values.iter().zip(&row.alive)) {
+            *sum += y * alive;
+        }
+        if let Some(sum) = self.rows.get_mut(row.index) {
+            *sum = dot(values, &row.alive);
+        }
     }
 }
 
 /// Means of values and of base values.
 #[inline(always)]
 fn means<W: Word>(table: Table<'_>) -> Option<(Means, Option<Means>)> {
-    let (count, len) = (table.rows.count(table.raw.len() / W::BYTES), table.rows.len);
-    let sums = || (Sums::new(count), Sums::new(len));
-    let (mut of_values, mut of_bases) = (sums(), sums());
+    let rows = table.rows.count(table.raw.len() / W::BYTES);
+    let sums = || Sums::new(rows, table.rows.len);
+    let (mut of_values, mut of_bases, mut counts) = (sums(), sums(), sums());
+    // Rows of which everything counts are the most by far, and counted at the end.
+    let mut full_rows = 0.0;
     table.each_row::<W>(
         1,
         #[inline(always)]
         |row| {
-            add(&mut of_values, row, &row.values);
-            add(&mut of_bases, row, &row.bases);
+            of_values.add(row, &row.values);
+            if !row.bases.is_empty() {
+                of_bases.add(row, &row.bases);
+            }
+            if row.is_full {
+                full_rows += 1.0;
+                counts
+                    .rows
+                    .iter_mut()
+                    .skip(row.index)
+                    .take(1)
+                    .for_each(|n| *n = table.width());
+            } else {
+                counts.add(row, &row.alive);
+            }
         },
     );
-    let values = Means::new(&of_values.0, &of_values.1)?;
-    Some((values, Means::new(&of_bases.0, &of_bases.1)))
-}
-
-#[inline(always)]
-fn add((rows, columns): &mut (Sums, Sums), row: &Row, values: &[f32]) {
-    let (Some(sums), Some(counts)) = (
-        columns.sums.get_mut(row.column..),
-        columns.counts.get_mut(row.column..),
-    ) else {
-        return;
-    };
-    let lanes = values
-        .iter()
-        .zip(&row.alive)
-        .zip(sums.iter_mut().zip(counts));
-    for ((y, alive), (sum, count)) in lanes {
-        *sum += y * alive;
-        *count += alive;
-    }
-    if let (Some(sum), Some(count)) = (rows.sums.get_mut(row.index), rows.counts.get_mut(row.index))
-    {
-        *sum = dot(values, &row.alive);
-        *count = dot(&row.alive, &row.alive);
-    }
+    counts.columns.iter_mut().for_each(|n| *n += full_rows);
+    let values = Means::new(&of_values, &counts)?;
+    let bases = Means::new(&of_bases, &counts).filter(|_| !table.base.is_empty());
+    Some((values, bases))
 }
 
 /// The sum of products, in several sums at once as vector units want it.
@@ -348,8 +367,7 @@ fn centred<W: Word>(grid: Grid, terms: Vec<u8>, raw: &[u8], base: &[u8]) -> Fit 
     let half = 1u64 << (8 * W::BYTES - 1 - usize::from(grid.turn));
     let term_bits = {
         let sample = histogram::sample_lanes(1, &terms);
-        let histogram: Histogram = sample.iter().copied().collect();
-        choose::stream_bits(&histogram) * terms.len() as f32 / lanes as f32
+        choose::stream_bits(&Histogram::of(&sample)) * terms.len() as f32 / lanes as f32
     };
     let fits = CENTRES.map(|centre| {
         let ahead = W::from_u64(half / 2 * centre);
@@ -360,7 +378,7 @@ fn centred<W: Word>(grid: Grid, terms: Vec<u8>, raw: &[u8], base: &[u8]) -> Fit 
         let mut low: Vec<u8> = turned.iter().map(|u| u.byte(0)).collect();
         let mut overflow = vec![0; low.len()];
         grid.part(&mut low, &mut overflow);
-        let parted = [low, overflow].map(|bytes| bytes.into_iter().collect());
+        let parted = [Histogram::of(&low), Histogram::of(&overflow)];
         let planes = histogram::planes_of_words(&turned);
         let planes = parted.iter().chain(planes.iter().skip(1));
         let bits: f32 = planes.map(choose::stream_bits).sum();

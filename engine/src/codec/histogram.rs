@@ -54,19 +54,25 @@ impl Histogram {
     }
 }
 
-/// Counts of bytes.
-impl FromIterator<u8> for Histogram {
-    fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
+impl Histogram {
+    /// Counts bytes, at most [`SAMPLE_LANES`] of them.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let mut histogram = Self {
             counts: [0; 256],
-            total: 0,
+            total: u16::try_from(bytes.len()).unwrap_or(u16::MAX),
         };
-        for byte in bytes {
-            if let Some(count) = histogram.counts.get_mut(usize::from(byte)) {
-                *count += 1;
-            }
-            histogram.total += 1;
+        // Two tables by turns: a count that was just written is slow to read again.
+        let mut others = [0u16; 256];
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        for [a, b] in pairs {
+            histogram.counts[usize::from(*a)] += 1;
+            others[usize::from(*b)] += 1;
         }
+        for byte in rest {
+            others[usize::from(*byte)] += 1;
+        }
+        let counts = histogram.counts.iter_mut().zip(others);
+        counts.for_each(|(count, other)| *count += other);
         histogram
     }
 }
@@ -116,10 +122,20 @@ pub(crate) fn residuals_of<W: Word>(transform: Transform, raw: &[u8], base: &[u8
     words
 }
 
+/// The histograms of every plane of at most [`SAMPLE_LANES`] words.
 pub(crate) fn planes_of_words<W: Word>(words: &[W]) -> Vec<Histogram> {
-    (0..W::BYTES)
-        .map(|plane| words.iter().map(|word| word.byte(plane)).collect())
-        .collect()
+    let none = Histogram {
+        counts: [0; 256],
+        total: u16::try_from(words.len()).unwrap_or(u16::MAX),
+    };
+    let mut planes = vec![none; W::BYTES];
+    // Word by word: the counts of different planes do not wait for each other.
+    for word in words {
+        for (index, plane) in planes.iter_mut().enumerate() {
+            plane.counts[usize::from(word.byte(index))] += 1;
+        }
+    }
+    planes
 }
 
 #[cfg(test)]

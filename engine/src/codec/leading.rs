@@ -48,11 +48,10 @@ impl Shifts {
         } else {
             LEARN_STRIDE
         };
-        let lanes = words
-            .iter()
-            .zip(base.chunks_exact(W::BYTES))
-            .step_by(stride);
-        for (word, b) in lanes {
+        // The first lane of every group, without the division that skipping one by one takes.
+        let groups = words.chunks(stride).zip(base.chunks(stride * W::BYTES));
+        let firsts = groups.filter_map(|(w, b)| Some((w.first()?, b.get(..W::BYTES)?)));
+        for (word, b) in firsts {
             let (count, length) = &mut totals[usize::from(W::load(b).key())];
             *count += 1;
             *length += word.bit_length();
@@ -137,31 +136,90 @@ fn split_inline<W: Word>(words: &[W], base: &[u8], shifts: &Shifts, streams: &mu
     streams.escapes.clear();
     streams.leading.resize(words.len(), 0);
     streams.low.resize(size_of_val(words) + LOOK_AHEAD, 0);
-    let (mut held, mut held_bits, mut at) = (0u64, 0u32, 0usize);
-    let lanes = words.iter().zip(base.chunks_exact(W::BYTES));
-    for ((word, b), leading) in lanes.zip(&mut streams.leading) {
-        let shift = shifts.of(W::load(b).key());
-        let bits = word.to_u64();
-        let top = bits >> shift;
-        if top >= u64::from(ESCAPE) {
-            *leading = ESCAPE;
-            streams
-                .escapes
-                .extend_from_slice(bits.to_le_bytes().split_at(W::BYTES).0);
-            continue;
+    let mut packer = Packer::default();
+    let lanes = words.chunks(TOGETHER).zip(base.chunks(TOGETHER * W::BYTES));
+    for ((words, base), leading) in lanes.zip(streams.leading.chunks_mut(TOGETHER)) {
+        let (mut low, mut shift) = ([0u64; TOGETHER], [0u32; TOGETHER]);
+        let parts = low.iter_mut().zip(&mut shift).zip(leading.iter_mut());
+        let mut escapes = false;
+        for ((word, b), ((low, shift), leading)) in
+            words.iter().zip(base.chunks_exact(W::BYTES)).zip(parts)
+        {
+            let bits = word.to_u64();
+            let key_shift = shifts.of(W::load(b).key());
+            let top = bits >> key_shift;
+            let escaped = top >= u64::from(ESCAPE);
+            escapes |= escaped;
+            *leading = top.min(ESCAPE.into()).to_le_bytes()[0];
+            *shift = if escaped { 0 } else { key_shift };
+            *low = bits & ((1 << *shift) - 1);
         }
-        *leading = top.to_le_bytes()[0];
-        // At most 7 bits are held and a shift is at most 56, so the sum stays below 64.
-        held |= (bits & ((1 << shift) - 1)) << held_bits;
-        held_bits += shift;
-        if let Some(room) = streams.low.get_mut(at..at + LOOK_AHEAD) {
-            room.copy_from_slice(&held.to_le_bytes());
+        packer.push_all::<W>(&low, &shift, &mut streams.low);
+        if escapes {
+            let escaped = words.iter().zip(leading).filter(|(_, top)| **top == ESCAPE);
+            for (word, _) in escaped {
+                let bytes = word.to_u64().to_le_bytes();
+                streams
+                    .escapes
+                    .extend_from_slice(bytes.split_at(W::BYTES).0);
+            }
         }
-        at += (held_bits / 8) as usize;
-        held >>= held_bits & !7;
-        held_bits &= 7;
     }
-    streams.low.truncate(at + usize::from(held_bits > 0));
+    streams.low.truncate(packer.len());
+}
+
+/// Words that are split before their low bits are packed.
+const TOGETHER: usize = 16;
+
+/// Packs low bits from the least significant bit up.
+#[derive(Default)]
+struct Packer {
+    held: u64,
+    /// At most 7 between two calls.
+    held_bits: u32,
+    at: usize,
+}
+
+impl Packer {
+    /// Packs the low bits of words, as many of each as `shifts` says.
+    #[inline(always)]
+    fn push_all<W: Word>(
+        &mut self,
+        low: &[u64; TOGETHER],
+        shifts: &[u32; TOGETHER],
+        out: &mut [u8],
+    ) {
+        // A shift is at most 8 * W::BYTES - 8, so those of a pair of short words leave room for
+        // what is held: half as many steps wait for each other.
+        if W::BYTES == 8 {
+            for (low, shift) in low.iter().zip(shifts) {
+                self.push(*low, *shift, out);
+            }
+            return;
+        }
+        let pairs = low.as_chunks::<2>().0.iter().zip(shifts.as_chunks::<2>().0);
+        for ([low_0, low_1], [shift_0, shift_1]) in pairs {
+            self.push(low_0 | low_1 << shift_0, shift_0 + shift_1, out);
+        }
+    }
+
+    /// Packs up to 56 bits.
+    #[inline(always)]
+    fn push(&mut self, low: u64, bits: u32, out: &mut [u8]) {
+        self.held |= low << self.held_bits;
+        self.held_bits += bits;
+        if let Some(room) = out.get_mut(self.at..self.at + LOOK_AHEAD) {
+            room.copy_from_slice(&self.held.to_le_bytes());
+        }
+        self.at += (self.held_bits / 8) as usize;
+        self.held >>= self.held_bits & !7;
+        self.held_bits &= 7;
+    }
+
+    /// Bytes so far.
+    fn len(&self) -> usize {
+        self.at + usize::from(self.held_bits > 0)
+    }
 }
 
 /// The streams of a record, as the decoder sees them; `low` has zeros behind it.
