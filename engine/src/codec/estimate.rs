@@ -1,8 +1,8 @@
 //! What an encoding will take, judged from a sample: which base and which method to try.
 
-use crate::codec::Form;
 use crate::codec::choose::{self, Choice, Learnt, Method};
 use crate::codec::encode::STREAM_HEAD_LEN;
+use crate::codec::{Form, Prediction, histogram};
 use crate::format::record::RECORD_FIXED_LEN;
 
 /// What an encoding of a chunk will take, judged from a sample.
@@ -45,6 +45,28 @@ pub fn estimate_alone(raw: &[u8], form: impl Into<Form>) -> Estimate {
 pub fn estimate(raw: &[u8], base: &[u8], form: impl Into<Form>) -> Estimate {
     let form = form.into();
     to_estimate(raw, form, choose::best_method(form, raw, Some(base)))
+}
+
+/// What `raw` would take against what a prediction makes of its inputs, from a sample of lanes:
+/// the prediction is not worked out for the others.
+#[must_use]
+pub fn estimate_predicted(
+    raw: &[u8],
+    inputs: &[&[u8]],
+    prediction: &Prediction,
+    form: impl Into<Form>,
+) -> Estimate {
+    let form = form.into();
+    let lanes = (raw.len() / form.lane.width).max(1);
+    // An input may be twice as wide as what is made of it.
+    let sample = |bytes: &[u8]| histogram::sample_lanes((bytes.len() / lanes).max(1), bytes);
+    let sampled_inputs: Vec<Vec<u8>> = inputs.iter().map(|input| sample(input)).collect();
+    let sampled_inputs: Vec<&[u8]> = sampled_inputs.iter().map(Vec::as_slice).collect();
+    let sampled = sample(raw);
+    let mut predicted = vec![0; sampled.len()];
+    prediction.predict(&sampled_inputs, &mut predicted);
+    let choice = choose::best_method(form.lane.into(), &sampled, Some(&predicted));
+    to_estimate(raw, form, choice)
 }
 
 #[expect(

@@ -109,6 +109,7 @@ pub(super) fn recode(
                 // It may store a chunk again, and a pack holds a chunk once.
                 packs.close()?;
             }
+            encoder.begin();
             let columns = columns(&manifest, newer.as_ref());
             let tasks = tasks(&recoded, &columns, is_full);
             for batch in tasks.chunks(store.threads() * BATCH_PER_THREAD) {

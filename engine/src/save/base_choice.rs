@@ -11,6 +11,7 @@ use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
 use crate::save::encoder::{ChunkEncoder, ChunkTask};
 use crate::save::family::{Input, LikelyWay};
+use crate::save::probe::Probe;
 
 /// A prediction that is so many times shorter than standing alone is taken without a look at
 /// other bases.
@@ -23,7 +24,7 @@ pub(super) struct Base<'t> {
     pub(super) input_bytes: Vec<Held<'t>>,
     pub(super) prediction: Prediction,
     /// What is predicted, unless that is the only input.
-    predicted: Option<Vec<u8>>,
+    pub(super) predicted: Option<Vec<u8>>,
     pub(super) estimate: Estimate,
     /// The cost of all that the inputs take, as part of the record's own.
     pub(super) closure_cost: u64,
@@ -49,7 +50,7 @@ impl Held<'_> {
     }
 }
 
-impl Base<'_> {
+impl<'t> Base<'t> {
     pub(super) fn input_slices(&self) -> Vec<&[u8]> {
         self.input_bytes.iter().map(Held::bytes).collect()
     }
@@ -58,6 +59,12 @@ impl Base<'_> {
     pub(super) fn bytes(&self) -> &[u8] {
         let first = self.input_bytes.first().map(Held::bytes);
         self.predicted.as_deref().or(first).unwrap_or_default()
+    }
+
+    /// The record and the bytes of the first input.
+    pub(super) fn into_only_input(self) -> Option<(Arc<IndexEntry>, Held<'t>)> {
+        let (entries, bytes) = (self.inputs.into_iter(), self.input_bytes.into_iter());
+        entries.zip(bytes).next()
     }
 
     pub(super) fn depth(&self) -> Option<u8> {
@@ -79,22 +86,33 @@ impl ChunkEncoder<'_> {
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         decoder: &mut Decoder,
     ) -> Result<Option<Base<'t>>> {
-        let predicted = self.choose_prediction(task, alone, decoder)?;
         let len = |base: &Base<'_>| base.estimate.stored_len;
-        if predicted
+        let mut foreseen = self.foresee_all(task, alone, decoder)?;
+        foreseen.sort_by_key(|(_, base)| len(base));
+        let is_clear = |(_, base): &(_, Base<'_>)| len(base) * CLEARLY_LESS <= alone.stored_len;
+        let base = match foreseen.first().is_some_and(is_clear) {
+            true => None,
+            false => self.choose_base(task, alone, decoder)?,
+        };
+        let to_beat = base
             .as_ref()
-            .is_some_and(|p| len(p) * CLEARLY_LESS <= alone.stored_len)
-        {
-            return Ok(predicted);
-        }
-        let base = self.choose_base(task, alone, decoder)?;
-        Ok(match (predicted, base) {
-            (Some(predicted), Some(base)) if !is_worth_more(len(&predicted), len(&base)) => {
-                Some(base)
+            .map_or(alone.stored_len.saturating_mul(2), len);
+        let mut best: Option<Base<'t>> = None;
+        for (probe, prediction) in foreseen {
+            let least = best.as_ref().map_or(to_beat, len);
+            // The sample may have been unlucky.
+            if best.is_none() && len(&prediction) * 100 <= least.saturating_mul(101) {
+                let predicted = self.predict(task, prediction);
+                let pays = is_worth_more(len(&predicted), least)
+                    && self.gains(&predicted.estimate, alone)
+                    && self.fits(task, &predicted);
+                probe.tell(pays);
+                best = pays.then_some(predicted);
+            } else {
+                probe.tell(false);
             }
-            (Some(predicted), _) => Some(predicted),
-            (None, base) => base,
-        })
+        }
+        Ok(best.or(base))
     }
 
     /// Whether an estimate saves enough against standing alone for a dependency.
@@ -102,33 +120,36 @@ impl ChunkEncoder<'_> {
         estimate.stored_len * 1000 <= alone.stored_len * (1000 - self.bounds.gain_min_milli())
     }
 
-    /// The best prediction that the bounds allow and that saves enough.
-    fn choose_prediction<'t>(
+    /// What the task's ways are likely to make, judged from samples, of those that may pay.
+    fn foresee_all<'t, 'f>(
         &self,
-        task: &ChunkTask<'t>,
+        task: &'f ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         decoder: &mut Decoder,
-    ) -> Result<Option<Base<'t>>> {
-        let mut best: Option<Base<'t>> = None;
+    ) -> Result<Vec<(&'f Probe, Base<'t>)>> {
+        let mut foreseen = Vec::new();
         for likely in task.family.iter().flat_map(|family| &family.ways) {
-            let Some(found) = self.predict(task, likely, decoder)? else {
+            let Some(found) = self.foresee(task, likely, decoder)? else {
                 continue;
             };
-            let own_cost = chain::estimated_cost(&found.estimate, task.raw.len());
-            let pays = self.gains(&found.estimate, alone);
-            likely.probe.tell(pays);
-            let better = best
-                .as_ref()
-                .is_none_or(|b| found.estimate.stored_len < b.estimate.stored_len);
-            if pays && better && found.fits(self.bounds, own_cost, self.budget(task)) {
-                best = Some(found);
+            if self.gains(&found.estimate, alone) && self.fits(task, &found) {
+                foreseen.push((likely.probe, found));
+            } else {
+                likely.probe.tell(false);
             }
         }
-        Ok(best)
+        Ok(foreseen)
     }
 
-    /// What one way predicts; `None` if an input is missing or damaged, or the bounds forbid it.
-    fn predict<'t>(
+    /// Whether the bounds allow it, as far as the estimate tells.
+    fn fits(&self, task: &ChunkTask<'_>, base: &Base<'_>) -> bool {
+        let own_cost = chain::estimated_cost(&base.estimate, task.raw.len());
+        base.fits(self.bounds, own_cost, self.budget(task))
+    }
+
+    /// What one way predicts, as far as a sample tells; `None` if an input is missing or damaged,
+    /// or the bounds forbid it.
+    fn foresee<'t>(
         &self,
         task: &ChunkTask<'t>,
         likely: &LikelyWay<'t>,
@@ -185,12 +206,22 @@ impl ChunkEncoder<'_> {
         let Some(prediction) = codec::fit(likely.way.predictor, task.raw, &slices) else {
             return Ok(None);
         };
-        let mut predicted = vec![0; task.raw.len()];
-        prediction.predict(&slices, &mut predicted);
-        found.estimate = codec::estimate(task.raw, &predicted, task.form);
+        found.estimate = codec::estimate_predicted(task.raw, &slices, &prediction, task.form);
         found.prediction = prediction;
-        found.predicted = Some(predicted);
         Ok(Some(found))
+    }
+
+    /// The same with every lane worked out.
+    fn predict<'t>(&self, task: &ChunkTask<'_>, foreseen: Base<'t>) -> Base<'t> {
+        let mut predicted = self.spare.take(task.raw.len());
+        predicted.resize(task.raw.len(), 0);
+        let slices = foreseen.input_slices();
+        foreseen.prediction.predict(&slices, &mut predicted);
+        Base {
+            estimate: codec::estimate(task.raw, &predicted, task.form),
+            predicted: Some(predicted),
+            ..foreseen
+        }
     }
 
     /// The nearest base that the bounds allow and that saves enough.

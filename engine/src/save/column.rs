@@ -1,5 +1,8 @@
 //! A tensor or blob as a row of chunks, beside the same of another checkpoint.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::chunking::{self, Cut};
 use crate::codec::{Form, Rows};
 use crate::dtype::Lane;
@@ -7,7 +10,7 @@ use crate::format::body::{BlobEntry, Body, TensorEntry};
 use crate::id::ChunkId;
 use crate::save::encoder::ChunkTask;
 use crate::save::probe::Probe;
-use crate::save::relation::Way;
+use crate::save::relation::{Way, WayKind};
 
 /// What all chunks of a tensor or blob have in common.
 pub(crate) struct Column<'a> {
@@ -20,8 +23,11 @@ pub(crate) struct Column<'a> {
     base_probe: Probe,
     grid_probe: Probe,
     /// How its chunks may be predicted from others, and whether that still pays.
-    pub(crate) ways: Vec<(Way, Probe)>,
+    pub(crate) ways: Vec<(Way, Arc<Probe>)>,
 }
+
+/// A probe for each kind of way.
+pub(crate) type WayProbes = BTreeMap<WayKind, Arc<Probe>>;
 
 impl<'a> Column<'a> {
     pub(crate) fn of_tensor(entry: &TensorEntry, parent: Option<&'a Body>) -> Self {
@@ -38,12 +44,15 @@ impl<'a> Column<'a> {
         }
     }
 
-    /// The same with ways to predict it.
-    pub(crate) fn with_ways(mut self, ways: &[Way]) -> Self {
-        self.ways = ways
-            .iter()
-            .map(|way| (way.clone(), Probe::default()))
-            .collect();
+    /// The same with ways to predict it; ways of one kind share a probe, whatever the tensor.
+    pub(crate) fn with_ways(mut self, ways: &[Way], probes: &mut WayProbes) -> Self {
+        let with_probe = |way: &Way| {
+            (
+                way.clone(),
+                Arc::clone(probes.entry(way.kind()).or_default()),
+            )
+        };
+        self.ways = ways.iter().map(with_probe).collect();
         self
     }
 

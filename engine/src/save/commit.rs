@@ -198,6 +198,7 @@ fn write_packs(
         full,
         claimed: Mutex::default(),
     };
+    saver.encoder.begin();
     let durable = durability != Durability::Relaxed;
     let mut written = Written {
         packs: Vec::new(),

@@ -64,6 +64,11 @@ pub(crate) struct Encoded {
 }
 
 impl ChunkEncoder<'_> {
+    /// Says that the chunks of another checkpoint follow.
+    pub(crate) fn begin(&self) {
+        self.lock_cache().begin_save();
+    }
+
     /// The record of a chunk with that id; a base is looked for if `may_use_base`.
     pub(crate) fn encode(
         &self,
@@ -183,25 +188,34 @@ impl ChunkEncoder<'_> {
     }
 
     /// Keeps in memory what the next save will code against: this chunk, unless a delta on top
-    /// of it would break the budget, or else its base once more.
-    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, base: Option<Base<'_>>) {
-        let single = base.filter(|b| b.prediction == Prediction::Base && task.family.is_none());
-        let Some(base) = single else {
+    /// of it would break the budget, or else its base once more. A family may have some budget
+    /// left for the former all the same.
+    fn hold_next_base(&self, task: &ChunkTask<'_>, entry: &IndexEntry, mut base: Option<Base<'_>>) {
+        if let Some(predicted) = base.as_mut().and_then(|b| b.predicted.take()) {
+            self.spare.give(predicted);
+        }
+        let single = base.filter(|b| b.prediction == Prediction::Base);
+        let Some((base_entry, raw)) = single.and_then(Base::into_only_input) else {
             let is_wanted = task.base_probe.is_worth_trying(1) || task.family.is_some();
             self.hold(task, entry.chunk, task.parent, is_wanted);
             return;
         };
-        let own_cost = |of: &IndexEntry| u64::from(entry.cost).saturating_sub(of.cost.into());
-        let Some(base_entry) = base.inputs.into_iter().next() else {
-            return;
-        };
+        let own_cost = u64::from(entry.cost).saturating_sub(base_entry.cost.into());
         let again = Candidate::parent(Arc::new(entry.clone()));
-        let budget = self.bounds.budget(task.raw.len());
-        if again.fits(self.bounds, own_cost(&base_entry), budget) {
-            // Nobody else should hold its memory, which the chunk then gets.
-            drop(base.input_bytes);
+        let fits = again.fits(self.bounds, own_cost, self.bounds.budget(task.raw.len()));
+        if fits {
+            // Nobody else may hold its memory, which the chunk then gets.
+            drop(raw);
             self.hold(task, entry.chunk, Some(base_entry.chunk), true);
-        } else if let Some(Held::Shared(raw)) = base.input_bytes.into_iter().next() {
+            return;
+        }
+        self.hold(
+            task,
+            entry.chunk,
+            task.parent.filter(|p| *p != base_entry.chunk),
+            task.family.is_some(),
+        );
+        if let Held::Shared(raw) = raw {
             self.lock_cache().insert(base_entry.chunk, raw);
         }
     }
@@ -211,12 +225,12 @@ impl ChunkEncoder<'_> {
         let (old, has_room) = {
             let mut bases = self.lock_cache();
             let old = old.and_then(|id| bases.remove(&id));
-            (old, bases.has_room(task.raw.len() as u64))
+            (old, is_wanted && bases.make_room(task.raw.len() as u64))
         };
         if let Some(old) = old {
             self.spare.give_shared(old);
         }
-        if is_wanted && has_room {
+        if has_room {
             let mut raw = self.spare.take(task.raw.len());
             raw.extend_from_slice(task.raw);
             self.lock_cache().insert(chunk, Arc::new(raw));

@@ -236,7 +236,7 @@ fn ways<'t>(
         }
     };
     let ways = item.column.ways.iter();
-    ways.filter(|(_, probe)| probe.is_worth_trying(piece.index))
+    ways.filter(|(_, probe)| probe.is_worth_another_try())
         .filter_map(|(way, probe)| {
             let inputs: Option<Vec<Input<'t>>> = way.inputs.iter().map(input).collect();
             Some(LikelyWay {

@@ -72,6 +72,19 @@ pub(crate) struct Way {
     pub(crate) inputs: Vec<Origin>,
 }
 
+/// What a way does, whatever the tensors: its predictor, and which inputs are of the parent.
+pub(crate) type WayKind = (u8, Vec<bool>);
+
+impl Way {
+    pub(crate) fn kind(&self) -> WayKind {
+        let is_before = |from: &Origin| matches!(from, Origin::Before(_));
+        (
+            self.predictor.code(),
+            self.inputs.iter().map(is_before).collect(),
+        )
+    }
+}
+
 /// Tensors that are coded together, and how each may be predicted.
 #[derive(Debug, Default)]
 pub(crate) struct Family {
