@@ -1,5 +1,6 @@
 //! Save: draft, then cut and encode in parallel, write packs, publish.
 
+mod background;
 mod base_choice;
 mod chunk;
 pub(crate) mod closure;
@@ -20,6 +21,7 @@ pub(crate) mod spare;
 mod survivors;
 mod taken;
 
+pub use background::SaveHandle;
 pub use draft::{ByteSource, Draft};
 pub use relation::Relation;
 pub use room::QUOTA;
@@ -138,8 +140,14 @@ impl Store {
     /// Starts a checkpoint. Nothing is written before [`Draft::commit`].
     ///
     /// # Errors
-    /// `InvalidInput` if the run's name is not allowed, `NotFound` if the parent is none.
+    /// `InvalidInput` if the run's name is not allowed, `NotFound` if the parent is none; first of
+    /// all, the failure of a save in the background whose handle was dropped.
     pub fn draft<'a>(&self, options: SaveOptions) -> Result<Draft<'a>> {
+        self.0.save_queue.take_failure()?;
+        self.draft_now(options)
+    }
+
+    pub(crate) fn draft_now<'a>(&self, options: SaveOptions) -> Result<Draft<'a>> {
         crate::format::name::check(&options.run, "run")?;
         for tag in &options.tags {
             self.require_tag_name(tag)?;

@@ -1,4 +1,4 @@
-//! Read-only mapping of a file: the only `unsafe` of the engine.
+//! Read-only mapping of a file: with `codec/simd.rs`, the only `unsafe` of the engine.
 
 use std::fs::File;
 use std::io;

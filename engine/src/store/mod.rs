@@ -15,6 +15,7 @@ pub(crate) mod pack_file;
 pub(crate) mod packs;
 pub mod path;
 pub(crate) mod real_disk;
+pub(crate) mod save_queue;
 mod settle;
 mod summary;
 pub(crate) mod tags;
@@ -37,6 +38,7 @@ use crate::store::catalog::Catalog;
 use crate::store::disk::{Disk, Lock, LockMode};
 use crate::store::history::{History, Listing};
 use crate::store::real_disk::ReaderMode;
+use crate::store::save_queue::SaveQueue;
 use crate::store::txn::{Patience, Transaction};
 
 /// How this process uses a store; nothing of it is stored.
@@ -95,6 +97,7 @@ pub(crate) struct Inner {
     pub(crate) reading: Catalog,
     pub(crate) history: History,
     pub(crate) bases: Mutex<BaseCache>,
+    pub(crate) save_queue: Arc<SaveQueue>,
     decoders: Mutex<Vec<Decoder>>,
     /// Packs of which every record is sound; made only where a record is not.
     whole: Mutex<Option<Arc<Catalog>>>,

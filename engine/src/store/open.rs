@@ -103,6 +103,7 @@ impl Store {
             settings,
             writable,
             bases: Mutex::new(BaseCache::new(options.cache_bytes)),
+            save_queue: Arc::default(),
             options,
             catalog: Catalog::default(),
             reading: Catalog::default(),
