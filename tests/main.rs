@@ -3,6 +3,7 @@
 
 mod support; // states that look like training, stores on temporary folders, simulated disks
 
+mod background; // saves in the background: order, failures, cancellation
 mod chains; // bounds, sharing, runs, several writers at once
 mod cli; // the command: what it prints, what it refuses, how it exits
 mod compaction; // fewer and smaller packs, the same checkpoints
