@@ -176,7 +176,7 @@ def restores(clock: Clock, state: State, store: Path, files: Path) -> None:
 
     def by_milepost() -> None:
         with milepost.open(store, mode="r") as opened:
-            opened["latest"].load_into(into)
+            opened.load_into(into)
 
     actions: dict[str, Callable[[], Any]] = {
         "safetensors, every byte touched": lambda: touch(

@@ -14,6 +14,7 @@ pickled, and no framework is imported that the program does not use.
 from __future__ import annotations
 
 from milepost import errors
+from milepost._engine import VERSION as __version__
 from milepost.autosave import Autosave, Decision, EarlyStop
 from milepost.background import SaveHandle
 from milepost.checkpoint import Checkpoint
@@ -89,6 +90,7 @@ __all__ = [
     "Training",
     "UnsupportedTypeError",
     "Verified",
+    "__version__",
     "errors",
     "open",
     "resume",

@@ -156,6 +156,8 @@ class VerifyView(TypedDict):
     decoded_bytes: int
     problems: list[ProblemView]
 
+VERSION: str
+
 class NativeCheckpoint:
     def describe(self) -> CheckpointView: ...
     def tensors(self) -> list[TensorView]: ...

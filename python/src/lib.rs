@@ -29,4 +29,8 @@ mod _engine {
     use crate::store::NativeStore;
     #[pymodule_export]
     use crate::upkeep::{compact, forget, gc, verify};
+
+    /// The engine's version.
+    #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,10 @@ def state(seed: int) -> dict[str, np.ndarray]:
     """A state of two arrays."""
     rng = np.random.default_rng(seed)
     return {"w": rng.random(3000), "b": rng.random(10)}
+
+
+def test_the_package_says_its_version() -> None:
+    assert milepost.__version__ == metadata.version("milepost")
 
 
 def test_five_lines(tmp_path: Path) -> None:
