@@ -14,8 +14,8 @@ use crate::save::family::{Input, LikelyWay};
 use crate::save::probe::Probe;
 
 /// A prediction that is so many times shorter than standing alone is taken without a look at
-/// other bases.
-const CLEARLY_LESS: usize = 3;
+/// other bases, of which none can save much more.
+const CLEARLY_LESS: usize = 16;
 
 /// What a chunk is to be coded against.
 pub(super) struct Base<'t> {
