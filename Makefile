@@ -42,7 +42,7 @@ export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test python wheel lint deny crash torture torture-small savers mutants fuzz real workloads \
-	compare compare-test scale demo clean
+	speed compare compare-test scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -106,6 +106,13 @@ real: $(TORCH_VENV)/ready ## train, save, restore and compare eight real states;
 workloads: $(TORCH_VENV)/ready ## train what the comparison needs: WORKLOADS="step rl" for some
 	for name in pretrain $(filter-out pretrain,$(WORKLOADS)); do \
 		$(TORCH_VENV)/bin/python benches/workloads/$$name.py --out $(DATA)/$$name; done
+
+speed: $(TORCH_VENV)/ready ## milepost's saves and restores beside its rivals', in turn; prints the table
+	$(MAKE) wheel PACKAGE_PROFILE=release
+	$(TORCH_VENV)/bin/python benches/workloads/pretrain.py --out $(DATA)/pretrain
+	mkdir -p target/speed
+	PYTHONPATH=$(PACKAGE_SITE) $(TORCH_VENV)/bin/python benches/compare/speed.py \
+		--states $(DATA)/pretrain --work target/speed
 
 compare: workloads compare-test ## milepost beside its rivals, into docs/: WORKLOADS="step rl" for some
 	cargo build --release --locked
