@@ -41,7 +41,7 @@ TORTURE_SAVERS ?= 20
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test python wheel lint deny crash torture torture-small savers mutants fuzz real workloads \
+.PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real workloads \
 	speed compare compare-test scale demo clean
 
 help: ## list the commands
@@ -56,6 +56,9 @@ python: wheel ## build the Python package, check its sources and run its tests
 	cd python && $(PACKAGE_VENV)/bin/ruff check .
 	cd python && $(PACKAGE_VENV)/bin/mypy
 	cd python && PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/pytest
+
+kills: wheel ## kill a training of every framework again and again, resume it, compare the ends
+	cd python && PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/pytest -m kills tests/test_kills.py
 
 wheel: $(PACKAGE_VENV)/ready ## build the Python wheel and install it below target/
 	rm -rf target/python/wheels $(PACKAGE_SITE)

@@ -18,6 +18,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from milepost import safetensors_files
+from milepost.background import SaveHandle
 from milepost.errors import InvalidInputError, NotFoundError
 from milepost.opening import File, opened
 from milepost.store import Store
@@ -29,7 +30,9 @@ class Checkpoints(TrainerCallback):
 
     `keep` is "both", or "store" to remove the Trainer's folder once it is durable in the store.
     `rules` say which checkpoints of the store stay; by default as many of the last as the
-    Trainer's `save_total_limit`.
+    Trainer's `save_total_limit`. Without `wait` the folder is copied to memory and saved in the
+    background; a failure is raised at the next save or when the training ends, and the folder
+    stays then.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class Checkpoints(TrainerCallback):
         run: str = "main",
         keep: str = "both",
         rules: Keep | None = None,
+        wait: bool = True,
     ) -> None:
         if keep not in ("both", "store"):
             raise InvalidInputError(f"{keep!r} is neither", code="keep", hint='"both" or "store"')
         self._store = opened(store, run)
-        self._run, self._keep, self._rules = run, keep, rules
+        self._run, self._keep, self._rules, self._wait = run, keep, rules, wait
+        self._under_way: list[tuple[SaveHandle, Path]] = []
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Takes in the folder that was just written.
@@ -61,15 +66,31 @@ class Checkpoints(TrainerCallback):
             for name, value in (state.log_history or [{}])[-1].items()
             if isinstance(value, int | float)
         }
-        self._store.save(
+        handle = self._store.save(
             state.global_step,
             safetensors_files.read_folder(folder),
             run=self._run,
             metrics=metrics,
             keep=rules,
+            wait=self._wait,
         )
-        if self._keep == "store":
-            shutil.rmtree(folder)
+        self._under_way.append((handle, folder))
+        self._clear()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Waits for what is under way, and raises its failure."""
+        del args, state, control
+        self._store.wait()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Removes the folders that are durable in the store."""
+        done = [one for one in self._under_way if one[0].done()]
+        self._under_way = [one for one in self._under_way if one not in done]
+        for handle, folder in done:
+            if handle.exception() is None and self._keep == "store":
+                # The Trainer's own rotation may have been first.
+                shutil.rmtree(folder, ignore_errors=not folder.exists())
 
 
 def restore(

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO as LightningCheckpointIO
+from lightning.pytorch.callbacks import Callback
 
 from milepost.checkpoint import Checkpoint
 from milepost.errors import NotFoundError
 from milepost.opening import File, opened
 from milepost.store import Store
+from milepost.training import RandomState
 
 #: What the small file says it is.
 _FORMAT = "milepost-lightning"
@@ -99,6 +101,37 @@ class CheckpointIO(LightningCheckpointIO):
     def teardown(self) -> None:
         """Waits for what is under way, and raises its failure."""
         self._store.wait()
+
+
+class RandomGenerators(Callback):
+    """Makes the generators of Python, NumPy and PyTorch part of Lightning's checkpoints.
+
+        trainer = L.Trainer(callbacks=[milepost.lightning.RandomGenerators(), ...])
+
+    Lightning saves none of them: a training with dropout goes on otherwise without this. For a
+    resume in the middle of an epoch the loader must know its place, as milepost.ResumableLoader.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Their states."""
+        return RandomState().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Sets them: a loader that begins an epoch draws from them before any batch."""
+        RandomState().load_state_dict(state_dict)
+        self._loaded = dict(state_dict)
+
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Sets them again if this is the first batch after a resume in the middle of an epoch."""
+        del trainer, pl_module, batch
+        if self._loaded is not None and batch_idx > 0:
+            RandomState().load_state_dict(self._loaded)
+        self._loaded = None
 
 
 def _told(path: File) -> dict[str, Any] | None:

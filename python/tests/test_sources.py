@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted([*ROOT.glob("milepost/**/*.py*"), *ROOT.glob("tests/*.py")])
+SOURCES = sorted([*ROOT.glob("milepost/**/*.py*"), *ROOT.glob("tests/**/*.py")])
 #: A stub of the native module may list what it must.
 LINES_MAX, FUNCTION_LINES_MAX, COLUMNS_MAX = 400, 70, 100
 SHOWN = [p for p in SOURCES if p.suffix in (".py", ".pyi")]
