@@ -41,8 +41,8 @@ TORTURE_SAVERS ?= 20
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real workloads \
-	speed compare compare-test scale demo clean
+.PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real \
+	workloads speed compare compare-test scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

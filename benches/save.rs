@@ -1,9 +1,9 @@
 //! Times saves of states that are held in memory, in one process, as training does them.
 //!
 //! `cargo bench --bench save -- --folder DIR [--threads N] [--repeats N] [--cache-mib N]
-//! [--durability relaxed|durable|verified] [--budget-milli N] FILE.safetensors...` makes a store in a folder of `DIR`, saves every file
-//! as the next step of one run, and prints a line of JSON for each: raw bytes, stored bytes, the
-//! seconds and the processor seconds of every repeat.
+//! [--durability relaxed|durable|verified] [--budget-milli N] FILE.safetensors...` makes a store
+//! in a folder of `DIR`, saves every file as the next step of one run, and prints a line of JSON
+//! for each: raw bytes, stored bytes, the seconds and the processor seconds of every repeat.
 
 use std::path::PathBuf;
 use std::time::Instant;

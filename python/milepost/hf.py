@@ -88,9 +88,9 @@ class Checkpoints(TrainerCallback):
         done = [one for one in self._under_way if one[0].done()]
         self._under_way = [one for one in self._under_way if one not in done]
         for handle, folder in done:
-            if handle.exception() is None and self._keep == "store":
-                # The Trainer's own rotation may have been first.
-                shutil.rmtree(folder, ignore_errors=not folder.exists())
+            # The Trainer's own rotation may have been first.
+            if self._keep == "store" and handle.exception() is None and folder.exists():
+                shutil.rmtree(folder)
 
 
 def restore(

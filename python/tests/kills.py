@@ -70,8 +70,10 @@ class Nursery:
         started = time.monotonic()
         self._start(folder, steps)
         status = int(self._line())
+        errors = (folder / "errors").read_text()
+        assert status == 0, (status, errors)
         told = (folder / "told").read_text().splitlines()
-        assert status == 0 and len(told) == 2, (folder / "errors").read_text()
+        assert len(told) == 2, (told, errors)
         self.starts.append(told[0])
         return told[1], time.monotonic() - started
 

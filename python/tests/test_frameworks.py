@@ -89,6 +89,34 @@ class TestLightning:
         # Rotation forgets in the store what it removes beside.
         assert len(store.log()) == len(files) and store.verify()
 
+    @pytest.mark.parametrize("with_generators", [True, False])
+    def test_dropout_goes_on_where_it_was_only_with_its_generators(
+        self, tmp_path: Path, with_generators: bool
+    ) -> None:
+        from milepost.lightning import RandomGenerators
+
+        rows = torch.utils.data.TensorDataset(torch.arange(80.0).reshape(20, 4) / 80)
+
+        def train(folder: str, steps: int, path: Any = None) -> tuple[Any, str]:
+            module = self.module()
+            module.layer = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
+            torch.nn.init.ones_(module.layer[1].weight)
+            torch.nn.init.zeros_(module.layer[1].bias)
+            torch.manual_seed(5 if path is None else 6)
+            trainer = self.trainer(tmp_path / folder, steps, "waiting")
+            if with_generators:
+                trainer.callbacks.append(RandomGenerators())
+            loader = milepost.ResumableLoader(rows, batch_size=2, seed=1)
+            trainer.fit(module, loader, ckpt_path=path)
+            return dict(module.state_dict()), trainer.checkpoint_callback.best_model_path
+
+        # An epoch is ten steps: the first resume is in the middle of one, the second at its end.
+        whole, _ = train("whole", 16)
+        _, at_4 = train("parts", 4)
+        _, at_10 = train("parts", 10, at_4)
+        resumed, _ = train("parts", 16, at_10)
+        assert same(resumed, whole) == with_generators
+
     def test_what_is_not_there_cannot_be_loaded(self, tmp_path: Path) -> None:
         from milepost.lightning import CheckpointIO
 
@@ -104,7 +132,14 @@ class TestLightning:
 class TestHuggingFace:
     """The callback, its rotation, and resuming from the store."""
 
-    def train(self, tmp_path: Path, steps: int, resume: str | None, keep: str = "store") -> Any:
+    def train(
+        self,
+        tmp_path: Path,
+        steps: int,
+        resume: str | None,
+        keep: str = "store",
+        wait: bool = True,
+    ) -> Any:
         import transformers
 
         from milepost.hf import Checkpoints
@@ -129,7 +164,7 @@ class TestHuggingFace:
             disable_tqdm=True,
             use_cpu=True,
         )
-        callback = Checkpoints(tmp_path / "store", keep=keep)
+        callback = Checkpoints(tmp_path / "store", keep=keep, wait=wait)
         trainer = transformers.Trainer(
             model=model, args=args, train_dataset=rows, callbacks=[callback]
         )
@@ -149,6 +184,21 @@ class TestHuggingFace:
         assert same(dict(resumed.state_dict()), dict(whole.state_dict()))
         steps = [s.step for s in milepost.open(tmp_path / "parts" / "store").log()]
         assert steps == [6, 8] and "loss" in milepost.open(tmp_path / "parts" / "store")[8].metrics
+
+    def test_saves_behind_the_training_are_done_when_it_ends(self, tmp_path: Path) -> None:
+        self.train(tmp_path, 6, None, wait=False)
+        assert not list((tmp_path / "out").glob("checkpoint-*"))
+        store = milepost.open(tmp_path / "store")
+        assert [s.step for s in store.log()] == [4, 6] and store.verify(read_data=True)
+
+    def test_a_failure_behind_the_training_surfaces_and_its_folder_stays(
+        self, tmp_path: Path
+    ) -> None:
+        with milepost.open(tmp_path / "store") as store:
+            store.save(2, {"another": 2})
+        with pytest.raises(milepost.ConflictError):
+            self.train(tmp_path, 2, None, wait=False)
+        assert (tmp_path / "out" / "checkpoint-2").is_dir()
 
     def test_files_come_back_byte_for_byte(self, tmp_path: Path) -> None:
         from milepost.hf import restore

@@ -191,12 +191,9 @@ fn means<W: Word>(table: Table<'_>) -> Option<(Means, Option<Means>)> {
             }
             if row.is_full {
                 full_rows += 1.0;
-                counts
-                    .rows
-                    .iter_mut()
-                    .skip(row.index)
-                    .take(1)
-                    .for_each(|n| *n = table.width());
+                if let Some(count) = counts.rows.get_mut(row.index) {
+                    *count = table.width();
+                }
             } else {
                 counts.add(row, &row.alive);
             }

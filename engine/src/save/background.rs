@@ -200,7 +200,7 @@ impl Drop for SaveHandle {
 impl Draft<'_> {
     /// Saves a copy of it in the background. The caller is blocked while its bytes are copied,
     /// and may change them as soon as this returns. Where two such saves are under way, it waits
-    /// for the first.
+    /// for the first. The store keeps the memory of up to two copies for the saves to come.
     ///
     /// The parent is the run's newest checkpoint when its turn comes, unless the options name
     /// one.

@@ -94,25 +94,21 @@ impl ChunkEncoder<'_> {
             true => None,
             false => self.choose_base(task, alone, decoder)?,
         };
-        let to_beat = base
-            .as_ref()
-            .map_or(alone.stored_len.saturating_mul(2), len);
-        let mut best: Option<Base<'t>> = None;
+        let to_beat = base.as_ref().map_or(alone.stored_len, len);
+        let mut taken: Option<Base<'t>> = None;
         for (probe, prediction) in foreseen {
-            let least = best.as_ref().map_or(to_beat, len);
             // The sample may have been unlucky.
-            if best.is_none() && len(&prediction) * 100 <= least.saturating_mul(101) {
-                let predicted = self.predict(task, prediction);
-                let pays = is_worth_more(len(&predicted), least)
-                    && self.gains(&predicted.estimate, alone)
-                    && self.fits(task, &predicted);
-                probe.tell(pays);
-                best = pays.then_some(predicted);
-            } else {
-                probe.tell(false);
-            }
+            let may_win = taken.is_none() && len(&prediction) * 100 <= to_beat * 101;
+            let predicted = may_win.then(|| self.predict(task, prediction));
+            let predicted = predicted.filter(|found| {
+                is_worth_more(len(found), to_beat)
+                    && self.gains(&found.estimate, alone)
+                    && self.fits(task, found)
+            });
+            probe.tell(predicted.is_some());
+            taken = taken.or(predicted);
         }
-        Ok(best.or(base))
+        Ok(taken.or(base))
     }
 
     /// Whether an estimate saves enough against standing alone for a dependency.
