@@ -7,6 +7,9 @@ pub const PACK_CONTEXT: &str = "milepost v1 pack index";
 /// BLAKE3 key-derivation context of a checkpoint's id.
 pub const CHECKPOINT_CONTEXT: &str = "milepost v1 checkpoint body";
 
+/// BLAKE3 key-derivation context of what the writer of a part hands over.
+pub const PART_CONTEXT: &str = "milepost v1 part";
+
 /// The id of a chunk: plain BLAKE3-256 of its raw bytes.
 #[must_use]
 pub fn chunk_id(raw: &[u8]) -> ChunkId {
@@ -23,6 +26,12 @@ pub fn pack_id(index: &[u8]) -> PackId {
 #[must_use]
 pub fn checkpoint_id(body: &[u8]) -> CheckpointId {
     CheckpointId(blake3::derive_key(CHECKPOINT_CONTEXT, body))
+}
+
+/// The hash at the end of a part, of all bytes before it.
+#[must_use]
+pub fn part_hash(bytes: &[u8]) -> [u8; 32] {
+    blake3::derive_key(PART_CONTEXT, bytes)
 }
 
 /// CRC-32 (ISO-HDLC, as in gzip and PNG).

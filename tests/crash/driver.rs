@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use milepost_engine::store::disk::Disk;
 use milepost_engine::{
-    CompactOptions, Dtype, Error, ErrorKind, Forget, GcOptions, KeepRules, Result, SaveOptions,
-    SaveReport, Store, StoreOptions, StoreSettings, Unobserved,
+    CompactOptions, Dtype, Durability, Error, ErrorKind, Forget, GcOptions, KeepRules, Result,
+    SaveOptions, SaveReport, Store, StoreOptions, StoreSettings, Unobserved,
 };
 
 use super::check::{self, Violation};
@@ -165,7 +165,8 @@ impl Driver {
             if !self.machine.has_failed() || tries == tries_max {
                 return Err(Violation::new("I4", format!("{op:?} fails: {error:?}")));
             }
-            self.bury_the_dead(op.writer());
+            self.bury_the_dead(Writer::First);
+            self.bury_the_dead(Writer::Second);
         }
     }
 
@@ -299,15 +300,36 @@ impl Driver {
         options.full = save.full;
         options.tags = save.tags.iter().map(|tag| (*tag).to_owned()).collect();
         let content = content(save.run, save.step);
-        let mut draft = store.draft(options)?;
-        for (name, bytes) in &content.tensors {
+        let mut draft = store.draft(options.clone())?;
+        let mut theirs = match save.in_parts {
+            true => Some(self.store(Writer::Second)?.draft(SaveOptions {
+                // Now and then a writer waits for less than the checkpoint is to be.
+                durability: match save.step {
+                    2 => Durability::Relaxed,
+                    _ => save.durability,
+                },
+                ..options.clone()
+            })?),
+            false => None,
+        };
+        for (number, (name, bytes)) in content.tensors.iter().enumerate() {
+            let part = theirs.as_mut().filter(|_| number % 2 == 0);
+            let draft = part.unwrap_or(&mut draft);
             draft.tensor(name, Dtype::F32, &[bytes.len() as u64 / 4], bytes)?;
         }
         for (name, bytes) in &content.blobs {
             draft.blob(name, bytes)?;
         }
         draft.metric("loss", 0.5)?;
-        draft.commit()
+        let Some(theirs) = theirs else {
+            return draft.commit();
+        };
+        let parts = [draft.save_part(0, 2)?, theirs.save_part(1, 2)?];
+        let mut whole = store.draft(options)?;
+        for part in &parts {
+            whole.add_part(part.as_bytes())?;
+        }
+        whole.commit()
     }
 
     fn session(&self, writer: Writer) -> &Mutex<Session> {

@@ -20,6 +20,8 @@ pub(crate) struct Save {
     pub(crate) durability: Durability,
     pub(crate) full: Full,
     pub(crate) tags: &'static [&'static str],
+    /// Whether both writers save a part of it, and this one commits.
+    pub(crate) in_parts: bool,
 }
 
 /// One thing that a writer does.
@@ -72,6 +74,15 @@ pub(crate) fn save(run: &'static str, step: u64) -> Save {
         durability: Durability::Durable,
         full: Full::Auto,
         tags: &[],
+        in_parts: false,
+    }
+}
+
+/// Both writers save a part of it.
+pub(crate) fn in_parts(save: Save) -> Save {
+    Save {
+        in_parts: true,
+        ..save
     }
 }
 
@@ -126,6 +137,12 @@ pub(crate) fn script() -> Vec<Op> {
         Op::interleaved(
             Op::Save(tagged("main", 6, &["last"])),
             Op::Save(by_second("side", 2)),
+        ),
+        Op::Save(in_parts(save("wide", 0))),
+        Op::Save(in_parts(relaxed("wide", 1))),
+        Op::interleaved(
+            Op::Save(in_parts(tagged("wide", 2, &["broad"]))),
+            Op::Gc(Writer::Second),
         ),
         Op::Thin(Writer::Second, "main", 3),
         Op::Forget(Writer::First, "loose", 1),

@@ -13,6 +13,7 @@ pub mod limits;
 pub mod manifest;
 pub mod name;
 pub mod pack;
+pub mod part;
 pub mod placement;
 pub mod record;
 pub mod section;

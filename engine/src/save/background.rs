@@ -13,6 +13,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{self, Observer};
 use crate::save::draft::{Draft, Source};
+use crate::save::parts::Parts;
 use crate::save::{Relation, SaveOptions, SaveReport};
 use crate::store::Store;
 use crate::store::save_queue::SaveQueue;
@@ -26,6 +27,7 @@ struct Staged {
     metadata: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
     relations: BTreeMap<String, Relation>,
+    parts: Parts,
 }
 
 impl Staged {
@@ -58,6 +60,7 @@ impl Staged {
             metadata: draft.metadata,
             metrics: draft.metrics,
             relations: draft.relations,
+            parts: draft.parts,
         })
     }
 
@@ -74,6 +77,7 @@ impl Staged {
         draft.metadata.clone_from(&self.metadata);
         draft.metrics.clone_from(&self.metrics);
         draft.relations.clone_from(&self.relations);
+        draft.parts.clone_from(&self.parts);
         draft.commit_observed(observer)
     }
 }

@@ -16,8 +16,9 @@ use crate::save::draft::Draft;
 use crate::save::encoder::ChunkEncoder;
 use crate::save::family::{self, Family};
 use crate::save::items::{empty_body, items, relations};
+use crate::save::parts::Parts;
 use crate::save::pipeline::{self, Item};
-use crate::save::publish::{Publication, publish};
+use crate::save::publish::{Publication, keep_closure, publish};
 use crate::save::room::{self, Allowance};
 use crate::save::spare::Spare;
 use crate::save::taken;
@@ -30,6 +31,11 @@ use crate::store::txn::Transaction;
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
     let store = &draft.store;
+    if !draft.parts.is_empty() {
+        // Its writers keep collectors away, so no room can be made now.
+        let txn = store.begin_beside_others(observer)?;
+        return store.with_packs_there(|| commit_within(draft, &txn, observer));
+    }
     room::with_room(store, observer, || {
         let txn = store.begin(observer)?;
         store.with_packs_there(|| commit_within(draft, &txn, observer))
@@ -42,42 +48,91 @@ fn commit_within(
     observer: &dyn Observer,
 ) -> Result<SaveReport> {
     let store = &draft.store;
+    draft.parts.require_whole(&*store.0.disk)?;
     let room = Allowance::of(store)?;
-    load_catalog(store, draft.parent())?;
-    let full = full_kind(draft);
-    let mut body = empty_body(draft, store.settings().chunk_len);
-    let relations = relations(draft, &mut body)?;
+    let (mut body, mut written) = write(draft, txn, Whole::Yes, &room, observer)?;
+    draft.parts.merge_into(&mut body, &mut written.statistics)?;
     body.chunk_count()?;
-    let items = items(draft, &body, &relations);
-    taken::refuse(draft, &body, &items, observer)?;
-    let families = family::families(&items, &relations);
-    let written = write_packs(
-        draft,
-        txn,
-        full,
-        (&items, &families),
-        &mut body,
-        &room,
-        observer,
-    )?;
-    let manifest = Manifest::new(body, Placement::default(), Vec::new(), written.statistics)?;
+    let statistics = std::mem::take(&mut written.statistics);
+    let manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
     publish(
         store,
         txn,
         manifest,
-        Publication {
-            run: &draft.options.run,
-            durability: draft.options.durability,
-            room: &room,
-            packs: &written.packs,
-            new_chunks: written.new_chunks,
-            full,
-            tags: &draft.options.tags,
-            new_run: false,
-            time_ms: None,
-            observer,
-        },
+        publication(draft, &room, &written, observer),
     )
+}
+
+/// Saves a draft up to the point where it could be published: its packs are kept, and what is
+/// returned names them.
+pub(super) fn write_part(
+    draft: &Draft<'_>,
+    txn: &Transaction,
+    observer: &dyn Observer,
+) -> Result<Manifest> {
+    let store = &draft.store;
+    let room = Allowance::of(store)?;
+    let (body, mut written) = write(draft, txn, Whole::No, &room, observer)?;
+    let statistics = std::mem::take(&mut written.statistics);
+    let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
+    let save = publication(draft, &room, &written, observer);
+    let closure = keep_closure(store, &mut manifest, &save)?;
+    closure.describe(&mut manifest);
+    manifest.placement.added_bytes = save.added_bytes();
+    manifest.placement.new_chunks = save.new_chunks;
+    Ok(manifest)
+}
+
+fn publication<'p>(
+    draft: &'p Draft<'_>,
+    room: &'p Allowance,
+    written: &'p Written,
+    observer: &'p dyn Observer,
+) -> Publication<'p> {
+    Publication {
+        run: &draft.options.run,
+        durability: draft.options.durability,
+        room,
+        packs: &written.packs,
+        parts: &draft.parts,
+        new_chunks: written.new_chunks,
+        full: full_kind(draft),
+        tags: &draft.options.tags,
+        new_run: false,
+        time_ms: None,
+        observer,
+    }
+}
+
+/// Whether a draft is all that its checkpoint will hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    Yes,
+    No,
+}
+
+/// The first three hops: cuts, encodes and writes the tensors and blobs of a draft.
+fn write(
+    draft: &Draft<'_>,
+    txn: &Transaction,
+    whole: Whole,
+    room: &Allowance,
+    observer: &dyn Observer,
+) -> Result<(Body, Written)> {
+    let store = &draft.store;
+    load_catalog(store, draft.parent())?;
+    draft.parts.load(store)?;
+    let mut body = empty_body(draft, store.settings().chunk_len);
+    let relations = relations(draft, &mut body)?;
+    body.chunk_count()?;
+    let items = items(draft, &body, &relations);
+    if whole == Whole::Yes && draft.parts.is_empty() {
+        taken::refuse(draft, &body, &items, observer)?;
+    }
+    let families = family::families(&items, &relations);
+    let work = (&*items, &*families);
+    let written = write_packs(draft, txn, work, &mut body, room, observer)?;
+    Ok((body, written))
 }
 
 /// Commits a checkpoint of a new run that holds what `source` holds.
@@ -112,6 +167,7 @@ fn fork_within(
             durability: Durability::Durable,
             room: &Allowance::of(store)?,
             packs: &[],
+            parts: &Parts::default(),
             new_chunks: 0,
             full: Full::Auto,
             tags: &[],
@@ -176,7 +232,6 @@ struct Written {
 fn write_packs(
     draft: &Draft<'_>,
     txn: &Transaction,
-    full: Full,
     (items, families): (&[Item<'_>], &[Family]),
     body: &mut Body,
     room: &Allowance,
@@ -195,7 +250,7 @@ fn write_packs(
             level: draft.options.level.unwrap_or(store.settings().level),
             verify: durability == Durability::Verified,
         },
-        full,
+        full: full_kind(draft),
         claimed: Mutex::default(),
     };
     saver.encoder.begin();

@@ -8,6 +8,7 @@ use crate::format::cursor::is_key;
 use crate::progress::{Observer, Unobserved};
 use crate::restore::Checkpoint;
 use crate::save::infer::infer;
+use crate::save::parts::Parts;
 use crate::save::{Parent, Relation, SaveOptions, SaveReport, commit};
 use crate::store::Store;
 
@@ -44,6 +45,8 @@ pub struct Draft<'a> {
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) metrics: BTreeMap<String, f64>,
     pub(crate) relations: BTreeMap<String, Relation>,
+    /// What other writers have saved of it.
+    pub(crate) parts: Parts,
 }
 
 impl<'a> Draft<'a> {
@@ -57,6 +60,7 @@ impl<'a> Draft<'a> {
             metadata: BTreeMap::new(),
             metrics: BTreeMap::new(),
             relations: BTreeMap::new(),
+            parts: Parts::default(),
         }
     }
 
@@ -175,8 +179,9 @@ impl<'a> Draft<'a> {
     /// fails, the store is as before.
     ///
     /// # Errors
-    /// `Conflict` if the run has another checkpoint of this step, `NoSpace` if the disk is
-    /// full, and whatever the storage or a source returns.
+    /// `Conflict` if the run has another checkpoint of this step, or a part is gone; `NoSpace` if
+    /// the disk is full; `InvalidInput` if a part is missing, or two writers disagree; and
+    /// whatever the storage or a source returns.
     pub fn commit(self) -> Result<SaveReport> {
         self.commit_observed(&Unobserved)
     }

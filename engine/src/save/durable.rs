@@ -58,13 +58,20 @@ pub(crate) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint])
         .map_or(Ok(()), |folder| disk.sync(&folder.parent()))
 }
 
-/// Reads every chunk of a checkpoint back from the device, decodes it and holds it against its
-/// id: those that were stored now, and those that were found in the store.
-pub(super) fn verify(store: &Store, manifest: &Manifest, observer: &dyn Observer) -> Result<()> {
+/// Reads the chunks of a checkpoint back from the device, decodes each and holds it against its
+/// id: those that were stored now, and those that were found in the store, but for those that
+/// another writer has read back already.
+pub(super) fn verify(
+    store: &Store,
+    manifest: &Manifest,
+    verified: &HashSet<ChunkId>,
+    observer: &dyn Observer,
+) -> Result<()> {
     let disk = &*store.0.disk;
     let device = Catalog::of_device();
     device.load_hinted(disk, &manifest.packs)?;
-    let chunks: HashSet<&ChunkId> = manifest.needed_chunks().collect();
+    let needed = manifest.needed_chunks();
+    let chunks: HashSet<&ChunkId> = needed.filter(|c| !verified.contains(*c)).collect();
     let recipes = chunks.iter().map(|chunk| Recipe::find(&device, chunk));
     let mut recipes = recipes.collect::<Result<Vec<_>>>()?;
     recipes.sort_by_key(Recipe::position);

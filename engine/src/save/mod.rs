@@ -12,6 +12,8 @@ pub(crate) mod encoder;
 mod family;
 mod infer;
 mod items;
+mod part;
+mod parts;
 mod pipeline;
 mod probe;
 mod publish;
@@ -23,6 +25,7 @@ mod taken;
 
 pub use background::SaveHandle;
 pub use draft::{ByteSource, Draft};
+pub use part::Part;
 pub use relation::Relation;
 pub use room::QUOTA;
 

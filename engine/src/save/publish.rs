@@ -4,10 +4,11 @@
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
-use crate::format::placement::{Durability, Placement};
+use crate::format::placement::{Durability, PackHint, Placement};
 use crate::progress::Observer;
 use crate::save::closure::Closure;
 use crate::save::durable;
+use crate::save::parts::Parts;
 use crate::save::room::Allowance;
 use crate::save::survivors;
 use crate::save::taken;
@@ -15,7 +16,7 @@ use crate::save::{Full, SaveReport, run_exists};
 use crate::store::Store;
 use crate::store::cache;
 use crate::store::catalog::Catalog;
-use crate::store::disk::Published;
+use crate::store::disk::{Disk, Published};
 use crate::store::history::{self, Place};
 use crate::store::pack_file::SealedPack;
 use crate::store::path;
@@ -31,6 +32,8 @@ pub(super) struct Publication<'p> {
     pub(super) durability: Durability,
     pub(super) room: &'p Allowance,
     pub(super) packs: &'p [SealedPack],
+    /// What other writers have saved of it.
+    pub(super) parts: &'p Parts,
     pub(super) new_chunks: u64,
     pub(super) full: Full,
     pub(super) tags: &'p [String],
@@ -42,14 +45,48 @@ pub(super) struct Publication<'p> {
 }
 
 impl Publication<'_> {
-    /// The packs that must hold everything, if the checkpoint is to share with no other.
-    fn own_only(&self) -> Option<Catalog> {
-        (self.full == Full::SelfContained).then(|| {
-            let own = Catalog::default();
-            self.packs.iter().for_each(|pack| pack.add_to(&own));
-            own
-        })
+    /// Bytes of the packs that were written for it.
+    pub(super) fn added_bytes(&self) -> u64 {
+        let new = self.packs.iter().filter(|p| p.new);
+        let own: u64 = new.map(|p| p.hint.len).sum();
+        own.saturating_add(self.parts.added_bytes())
     }
+
+    /// The packs that must hold everything, if the checkpoint is to share with no other.
+    fn own_only(&self, disk: &dyn Disk) -> Result<Option<Catalog>> {
+        if self.full != Full::SelfContained {
+            return Ok(None);
+        }
+        let own = Catalog::default();
+        self.packs.iter().for_each(|pack| pack.add_to(&own));
+        let parts: Vec<PackHint> = self.parts.packs().copied().collect();
+        own.load_hinted(disk, &parts)?;
+        Ok(Some(own))
+    }
+}
+
+/// Names the packs that hold what a manifest needs, and makes them as durable as was asked for:
+/// whatever is not, of all the save needs, whoever wrote it.
+pub(super) fn keep_closure(
+    store: &Store,
+    manifest: &mut Manifest,
+    save: &Publication<'_>,
+) -> Result<Closure> {
+    let disk = &*store.0.disk;
+    let closure = store.with_every_pack(&store.0.catalog, &[], manifest.needed_chunks(), || {
+        let own = save.own_only(disk)?;
+        Closure::of(disk, own.as_ref().unwrap_or(&store.0.catalog), manifest)
+    })?;
+    manifest.packs.clone_from(&closure.packs);
+    durable::require_packs(store, &closure.packs)?;
+    if save.durability != Durability::Relaxed {
+        durable::sync_packs(store, save.packs, &closure.packs)?;
+    }
+    if save.durability == Durability::Verified {
+        let verified = save.parts.verified_chunks();
+        durable::verify(store, manifest, &verified, save.observer)?;
+    }
+    Ok(closure)
 }
 
 /// Completes the manifest, makes everything it needs durable, and gives it its name: the
@@ -61,18 +98,7 @@ pub(super) fn publish(
     save: Publication<'_>,
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
-    let closure = store.with_every_pack(&store.0.catalog, &[], manifest.needed_chunks(), || {
-        let own = save.own_only();
-        Closure::of(disk, own.as_ref().unwrap_or(&store.0.catalog), &manifest)
-    })?;
-    manifest.packs.clone_from(&closure.packs);
-    durable::require_packs(store, &closure.packs)?;
-    if save.durability != Durability::Relaxed {
-        durable::sync_packs(store, save.packs, &closure.packs)?;
-    }
-    if save.durability == Durability::Verified {
-        durable::verify(store, &manifest, save.observer)?;
-    }
+    let closure = keep_closure(store, &mut manifest, &save)?;
     let run_folder = path::run_folder(save.run)?;
     let _ordered = store.lock_run(save.run, save.observer)?;
     disk.make_folder(&run_folder)?;
@@ -104,20 +130,14 @@ pub(super) fn publish(
         full: closure.depth == 0,
         depth: closure.depth,
         logical_bytes: manifest.body.logical_bytes(),
-        added_bytes: save
-            .packs
-            .iter()
-            .filter(|p| p.new)
-            .map(|p| p.hint.len)
-            .sum(),
+        added_bytes: save.added_bytes(),
         restore_cost: closure.cost,
         chunks: closure.chunks,
-        new_chunks: save.new_chunks,
+        new_chunks: save.new_chunks.saturating_add(save.parts.new_chunks()),
         durability: save.durability,
-        boot: if save.durability == Durability::Relaxed {
-            disk.boot_id()
-        } else {
-            [0; 16]
+        boot: match save.durability {
+            Durability::Relaxed if save.parts.are_of_boot(disk.boot_id()) => disk.boot_id(),
+            _ => [0; 16],
         },
     };
     let bytes = manifest.encode(&codec::compress_section)?;

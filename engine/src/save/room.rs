@@ -40,6 +40,27 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Bytes that the store's files may still grow by, if there is a quota.
+    ///
+    /// # Errors
+    /// As [`Store::quota`], and if the storage refuses.
+    pub fn quota_left(&self) -> Result<Option<u64>> {
+        let room = Allowance::of(self)?;
+        Ok(room.quota.map(|_| room.left.load(Ordering::Relaxed)))
+    }
+
+    /// Forgets what the recorded keep rules do not keep, and collects. Saves do so by themselves
+    /// where there is no room; writers of parts cannot, while they wait for each other. `None` if
+    /// that frees nothing, or another process is at it.
+    ///
+    /// # Errors
+    /// As [`Store::forget`] and [`Store::gc`].
+    pub fn make_room(&self, observer: &dyn Observer) -> Result<Option<MadeRoom>> {
+        make_room(self, observer)
+    }
+}
+
 /// Bytes that one save may still add.
 #[derive(Debug)]
 pub(super) struct Allowance {

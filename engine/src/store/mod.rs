@@ -39,7 +39,7 @@ use crate::store::disk::{Disk, Lock, LockMode};
 use crate::store::history::{History, Listing};
 use crate::store::real_disk::ReaderMode;
 use crate::store::save_queue::SaveQueue;
-use crate::store::txn::{Patience, Transaction};
+use crate::store::txn::{Patience, Transaction, Turn};
 
 /// How this process uses a store; nothing of it is stored.
 #[derive(Clone, Debug)]
@@ -153,7 +153,14 @@ impl Store {
     /// Starts a transaction, if this version may write to the store.
     pub(crate) fn begin(&self, observer: &dyn Observer) -> Result<Transaction> {
         self.require_writable()?;
-        Transaction::begin(&self.0.disk, self.patience(observer))
+        Transaction::begin(&self.0.disk, self.patience(observer), Turn::Taken)
+    }
+
+    /// As [`Store::begin`], for one of several writers that wait for each other: a collector that
+    /// waits for one must not keep out the next.
+    pub(crate) fn begin_beside_others(&self, observer: &dyn Observer) -> Result<Transaction> {
+        self.require_writable()?;
+        Transaction::begin(&self.0.disk, self.patience(observer), Turn::Ignored)
     }
 
     /// Works with what this process knows of the packs; if one of them turns out to be gone,

@@ -14,7 +14,7 @@ use crate::store::disk::{Disk, Published, read_whole};
 use crate::store::history::{self, History};
 use crate::store::path::{self, Folder};
 use crate::store::real_disk::RealDisk;
-use crate::store::txn::{self, Patience, Transaction};
+use crate::store::txn::{self, Patience, Transaction, Turn};
 use crate::store::{Inner, Store, StoreOptions};
 
 impl Store {
@@ -66,7 +66,7 @@ impl Store {
             observer: &Unobserved,
             limit: options.lock_timeout,
         };
-        let txn = Transaction::begin(&disk, patience)?;
+        let txn = Transaction::begin(&disk, patience, Turn::Taken)?;
         let mut file = disk.create(txn.id)?;
         file.write(&bytes)?;
         file.sync()?;

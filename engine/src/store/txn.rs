@@ -12,20 +12,33 @@ use crate::store::path::{self, Folder, TxnFile};
 /// How often a fresh intent is made again when another writer's clean-up took it for dead.
 const ATTEMPTS: usize = 16;
 
+/// Whether a writer stands behind a collector that waits for the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Taken,
+    /// Of writers that wait for each other, the collector waits for all.
+    Ignored,
+}
+
 /// Held from before the first lookup until the commit is durable.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     disk: Arc<dyn Disk>,
     pub(crate) id: u128,
+    /// The process that it belongs to, and to none that is forked from that.
+    owner: u32,
     intent: Option<Box<dyn Lock>>,
     _gate: Box<dyn Lock>,
 }
 
 impl Transaction {
     /// Takes the gate, clears away what dead writers left, and locks an intent.
-    pub(crate) fn begin(disk: &Arc<dyn Disk>, patience: Patience<'_>) -> Result<Self> {
+    pub(crate) fn begin(disk: &Arc<dyn Disk>, patience: Patience<'_>, turn: Turn) -> Result<Self> {
         make_missing_folders(&**disk)?;
-        let gate = share_gate(&**disk, patience)?;
+        let gate = match turn {
+            Turn::Taken => share_gate(&**disk, patience)?,
+            Turn::Ignored => wait_for(&**disk, &path::gate(), LockMode::Shared, patience)?,
+        };
         remove_leftovers(&**disk)?;
         for _ in 0..ATTEMPTS {
             let id = random_id()?;
@@ -40,6 +53,7 @@ impl Transaction {
                 return Ok(Self {
                     disk: Arc::clone(disk),
                     id,
+                    owner: std::process::id(),
                     intent: Some(intent),
                     _gate: gate,
                 });
@@ -55,6 +69,9 @@ impl Transaction {
 
 impl Drop for Transaction {
     fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
         // Best effort: an intent that stays is unlocked, and the next writer removes it.
         let removed = self.disk.remove(&path::intent(self.id));
         if let Err(error) = removed {

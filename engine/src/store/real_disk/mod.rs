@@ -309,7 +309,8 @@ impl Disk for RealDisk {
             LockMode::Exclusive => file.try_lock(),
         };
         let taken = tried(taken).map_err(|e| Error::io("lock", e).file(path))?;
-        Ok(taken.then(|| Box::new(RealLock { _file: file }) as Box<dyn Lock>))
+        let owner = std::process::id();
+        Ok(taken.then(|| Box::new(RealLock { file, owner }) as Box<dyn Lock>))
     }
 
     fn boot_id(&self) -> [u8; 16] {
@@ -341,10 +342,23 @@ fn tried(result: std::result::Result<(), std::fs::TryLockError>) -> std::io::Res
     }
 }
 
-/// A kernel lock that lives as long as the open file.
+/// A kernel lock. It belongs to the open file, which a process that is forked meanwhile has as
+/// well: it is given up in so many words, and by the process that took it alone.
 #[derive(Debug)]
 struct RealLock {
-    _file: File,
+    file: File,
+    owner: u32,
 }
 
 impl Lock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            return;
+        }
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "a lock is given up only when its file is closed");
+        }
+    }
+}
