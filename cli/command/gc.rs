@@ -66,6 +66,7 @@ pub(crate) fn run(args: &Gc, session: &Session) -> Result {
     let options = GcOptions {
         dry_run: args.dry_run,
         keep_trash: args.keep_trash,
+        ..GcOptions::default()
     };
     let progress = session.progress("collect");
     let report = store.gc(&options, &progress)?;

@@ -5,12 +5,14 @@ use libfuzzer_sys::fuzz_target;
 use milepost_engine::codec;
 use milepost_engine::format::body::Body;
 use milepost_engine::format::manifest::Manifest;
+use milepost_engine::format::part::Part as WritersPart;
 use milepost_engine::format::placement::{self, Placement};
 use milepost_fuzz::parts::{self, Part};
 
 fuzz_target!(|input: (Vec<Part>, &[u8])| {
     let (given, data) = input;
     let _ = Manifest::decode(data, &codec::decompress_section);
+    let _ = WritersPart::decode(data, &codec::decompress_section);
     if let Ok(body) = Body::decode(data) {
         assert_eq!(
             body.encode().unwrap(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import fnmatch
 import html
@@ -53,6 +54,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
         self.durability: str = told["durability"]
         self._blobs = told["blobs"]
         self._views = {view["name"]: view for view in native.tensors()}
+        self._document = tree.BLOB
         self._root: Any = None
         self._nodes: dict[str, Any] | None = None
         self._tensors: dict[str, LazyTensor] | None = None
@@ -187,8 +189,8 @@ class Checkpoint(Mapping[str, LazyTensor]):
     def root(self) -> Any:
         """The root node of the tree's document; of a checkpoint without one, its tensors."""
         if self._root is None:
-            if tree.BLOB in self._blobs:
-                self._root = tree_decode.parse(self.blob(tree.BLOB))
+            if self._document in self._blobs:
+                self._root = tree_decode.parse(self.blob(self._document))
             else:
                 kind = arrays.default_framework()
                 nodes = [[n, {"tensor": {"name": n, "as": kind}}] for n in self._views]
@@ -220,6 +222,18 @@ class Checkpoint(Mapping[str, LazyTensor]):
                 for name, view in self._views.items()
             }
         return self._tensors
+
+    def part(self, document: str) -> Checkpoint:
+        """The same checkpoint, read by another of its documents; for this package's modules.
+
+        Raises NotFoundError if it has no such document.
+        """
+        if document not in self._blobs:
+            raise NotFoundError(f"the checkpoint has no {document!r}", code="document")
+        other = copy.copy(self)
+        other._document, other._root = document, None
+        other._nodes = other._tensors = None
+        return other
 
     @property
     def native(self) -> _engine.NativeCheckpoint:

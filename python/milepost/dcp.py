@@ -3,17 +3,19 @@
     dcp.save(state, storage_writer=milepost.dcp.Writer(store, step))
     dcp.load(state, storage_reader=milepost.dcp.Reader(store))
 
-Each rank's shards are a checkpoint of a run of their own, `RUN.part0` and so on. When all of them
-are durable, the coordinator saves a checkpoint of the run itself, which names them by id: that
-one save is what commits. Nothing that was not committed is ever loaded. Nothing is pickled in
-the store: values that are no tensors are stored as state trees.
+Each rank saves its shards as a part of the step's checkpoint. When all of them are durable, the
+coordinator commits them together: before that there is no checkpoint. Nothing is pickled in the
+store: values that are no tensors are stored as state trees.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import logging
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,10 +34,10 @@ from torch.distributed.checkpoint.planner import (
 from torch.distributed.checkpoint.storage import StorageReader, StorageWriter, WriteResult
 from torch.futures import Future
 
-from milepost import dcp_document, leaves
+from milepost import _engine, dcp_document, leaves, tree
 from milepost.checkpoint import Checkpoint
-from milepost.dcp_document import Part
-from milepost.errors import CorruptionError, InvalidInputError, NotFoundError, UnsupportedTypeError
+from milepost.dcp_document import Stored
+from milepost.errors import InvalidInputError, LockedError, UnsupportedTypeError
 from milepost.store import Store
 from milepost.upkeep import Keep
 
@@ -44,9 +46,44 @@ _log = logging.getLogger("milepost")
 CheckpointId = str | os.PathLike[str]
 
 
-def part_run(run: str, rank: int) -> str:
-    """The run that holds the parts of a rank."""
-    return f"{run}.part{rank}"
+@dataclasses.dataclass(frozen=True)
+class _Share:
+    """Which part a rank saves, of how many; planned by the coordinator."""
+
+    index: int
+    count: int
+
+
+class _Results(list[WriteResult]):
+    """What a rank wrote, and what the coordinator needs to commit it.
+
+    The part itself lives as long as torch holds these results in the rank: until every rank was
+    told that the commit is done. Other ranks get all but the part.
+    """
+
+    told: bytes
+    _part: _engine.NativePart | None = None
+
+    @classmethod
+    def of(cls, results: list[WriteResult], part: _engine.NativePart) -> _Results:
+        """The results of a rank, with its part."""
+        made = cls(results)
+        made.told, made._part = part.told(), part
+        return made
+
+    def close(self) -> None:
+        """Lets the part go, also where an exception still holds these results."""
+        if self._part is not None:
+            self._part.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _sent, (list(self), self.told)
+
+
+def _sent(results: list[WriteResult], told: bytes) -> _Results:
+    made = _Results(results)
+    made.told = told
+    return made
 
 
 class Writer(StorageWriter):
@@ -73,19 +110,19 @@ class Writer(StorageWriter):
         self._run = store.run if run is None else run
         self._tags, self._metrics, self._metadata = tags, metrics, metadata
         self._durability, self._keep = durability, keep
-        self._rank = 0
+        self._kept: weakref.ref[_Results] | None = None
 
     def reset(self, checkpoint_id: CheckpointId | None = None) -> None:
         """Begins a save; the step says which, so an id is not needed and passed over."""
         del checkpoint_id
+        self._let_go()
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """Learns which rank this is.
+        """Begins a save.
 
         Raises InvalidInputError if the save is to do without collectives.
         """
         del is_coordinator, args
-        self._rank = int(kwargs.get("rank") or 0)
         if not kwargs.get("use_collectives", True):
             raise InvalidInputError(
                 "a save without collectives cannot be all or nothing",
@@ -98,8 +135,29 @@ class Writer(StorageWriter):
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """As they are."""
-        return plans
+        """As they are, and each rank is told which part it saves.
+
+        If the store's quota or its disk may not hold them all, what the store's keep rules do not
+        keep is let go first. What `keep` let go after the last save is collected now: while ranks
+        hold their parts, nothing can be.
+        """
+        if self._keep is not None:
+            with contextlib.suppress(LockedError):
+                self._store.gc(wait=False)
+        self._make_room(sum(_planned(item) for plan in plans for item in plan.items))
+        shares = [_Share(index, len(plans)) for index in range(len(plans))]
+        return [
+            dataclasses.replace(plan, storage_data=share)
+            for plan, share in zip(plans, shares, strict=True)
+        ]
+
+    def _make_room(self, needed: int) -> None:
+        native = self._store.native
+        left = native.quota_left()
+        free = os.statvfs(self._store.path)
+        if min(free.f_bavail * free.f_frsize, needed if left is None else left) < needed:
+            _log.info("room is made for %d bytes", needed)
+            native.make_room()
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         """Saves this rank's part; it is durable when this returns.
@@ -114,25 +172,48 @@ class Writer(StorageWriter):
                 key += "'"
             part[key] = _data(item, planner)
             keys.append(key)
-        run = part_run(self._run, self._rank)
-        report = self._store.save(None, part, run=run, durability=self._durability).result()
+        share = plan.storage_data
+        assert isinstance(share, _Share)
+        encoded = tree.encode(part)
+        request = self._store.request(
+            encoded,
+            self._run,
+            step=self._step,
+            durability=self._durability,
+            document=dcp_document.of_rank(share.index),
+        )
+        saved = self._store.save_part(encoded, request, share.index, share.count)
         results = [
             WriteResult(
                 index=item.index,
                 size_in_bytes=_size(part[key]),
-                storage_data=Part(report.id, key),
+                storage_data=Stored(share.index, key),
             )
             for item, key in zip(plan.items, keys, strict=True)
         ]
+        kept = _Results.of(results, saved)
+        self._kept = weakref.ref(kept)
         done: Future[list[WriteResult]] = Future()
-        done.set_result(results)
+        done.set_result(kept)
         return done
+
+    def _let_go(self) -> None:
+        kept = None if self._kept is None else self._kept()
+        if kept is not None:
+            kept.close()
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
         """Commits: from now on there is this checkpoint, with all of its parts."""
         stored = {one.index: one.storage_data for of_rank in results for one in of_rank}
         metadata.storage_data = stored
         metadata.storage_meta = self.storage_meta()
+        parts = [of_rank.told for of_rank in results if isinstance(of_rank, _Results)]
+        try:
+            self._commit(metadata, parts)
+        finally:
+            self._let_go()
+
+    def _commit(self, metadata: Metadata, parts: list[bytes]) -> None:
         self._store.save(
             self._step,
             dcp_document.encode(metadata),
@@ -142,9 +223,8 @@ class Writer(StorageWriter):
             metadata=self._metadata,
             durability=self._durability,
             keep=self._keep,
+            parts=parts,
         )
-        if self._keep is not None:
-            prune(self._store, self._run)
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: CheckpointId) -> bool:
@@ -155,6 +235,13 @@ class Writer(StorageWriter):
     def storage_meta(self) -> StorageMeta:
         """Which store and step it is."""
         return StorageMeta(checkpoint_id=f"{self._store.path}@{self._run}@step:{self._step}")
+
+
+def _planned(item: WriteItem) -> int:
+    """Bytes that saving an item takes at most, as far as the plan tells."""
+    if item.tensor_data is None:
+        return 0
+    return item.tensor_data.chunk.sizes.numel() * item.tensor_data.properties.dtype.itemsize
 
 
 def _key(item: WriteItem) -> str:
@@ -188,8 +275,7 @@ def _size(data: Any) -> int:
 class Reader(StorageReader):
     """Loads a checkpoint that was saved with Writer, on any number of ranks.
 
-    `revision` is as for Store[...]; None is the newest of the run that is whole. Of a revision
-    that lacks a part, nothing is loaded.
+    `revision` is as for Store[...]; None is the newest of the run.
     """
 
     def __init__(
@@ -197,63 +283,47 @@ class Reader(StorageReader):
     ) -> None:
         self._store, self._revision = store, revision
         self._run = store.run if run is None else run
-        self._load_id: str | None = None
-        self._parts: dict[str, Checkpoint] = {}
-        self._stored: dict[MetadataIndex, Part] = {}
+        self._found: Checkpoint | None = None
+        self._parts: dict[int, Checkpoint] = {}
+        self._stored: dict[MetadataIndex, Stored] = {}
 
     def reset(self, checkpoint_id: CheckpointId | None = None) -> None:
         """Begins a load."""
         del checkpoint_id
-        self._parts = {}
+        self._found, self._parts = None, {}
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """What is stored where; every part is there when this returns.
+        """What is stored where.
 
-        Raises NotFoundError if there is no such checkpoint, CorruptionError if it lacks a part.
+        Raises NotFoundError if there is no such checkpoint, InvalidInputError if it is no
+        distributed one.
         """
         del args, kwargs
-        found, metadata = self._newest() if self._revision is None else self._named()
-        self._load_id = found.id
+        found = self._checkpoint()
+        metadata = dcp_document.decode(found)
         metadata.storage_meta = StorageMeta(checkpoint_id=found.id, load_id=found.id)
         return metadata
 
-    def _named(self) -> tuple[Checkpoint, Metadata]:
-        assert self._revision is not None
-        found = self._store[self._revision]
-        return found, self._whole(found)
+    def _checkpoint(self) -> Checkpoint:
+        if self._found is None:
+            newest = f"{self._run}@latest"
+            self._found = self._store[newest if self._revision is None else self._revision]
+        return self._found
 
-    def _newest(self) -> tuple[Checkpoint, Metadata]:
-        for summary in reversed(self._store.log(self._run)):
-            found = self._store[summary.id]
-            try:
-                return found, self._whole(found)
-            except CorruptionError as error:
-                _log.warning("step %d is passed over: %s", summary.step, error)
-        raise NotFoundError(f"run {self._run!r} has no checkpoint that is whole", code="whole")
-
-    def _whole(self, found: Checkpoint) -> Metadata:
-        metadata = dcp_document.decode(found)
-        for part in {stored.id for stored in metadata.storage_data.values()}:
-            try:
-                self._part(part)
-            except NotFoundError:
-                raise CorruptionError(
-                    f"step {found.step} of run {found.run!r} lacks its part {part[:8]}",
-                    code="part-missing",
-                    hint="load an earlier step",
-                ) from None
-        return metadata
-
-    def _part(self, id_: str) -> Checkpoint:
-        if id_ not in self._parts:
-            self._parts[id_] = self._store[id_]
-        return self._parts[id_]
+    def _part(self, rank: int) -> Checkpoint:
+        if rank not in self._parts:
+            self._parts[rank] = self._checkpoint().part(dcp_document.of_rank(rank))
+        return self._parts[rank]
 
     def set_up_storage_reader(
         self, metadata: Metadata, is_coordinator: bool, *args: Any, **kwargs: Any
     ) -> None:
         """Learns what is stored where."""
         del is_coordinator, args, kwargs
+        meta = metadata.storage_meta
+        if meta is not None and meta.load_id is not None:
+            # The very checkpoint that the coordinator read, whatever is newest by now.
+            self._found = self._store[meta.load_id]
         self._stored = metadata.storage_data
 
     def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
@@ -266,8 +336,8 @@ class Reader(StorageReader):
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Reads what the plan asks for: whole shards straight into their tensors."""
-        direct: dict[str, dict[str, Any]] = {}
-        copies: list[tuple[ReadItem, Part]] = []
+        direct: dict[str, Any] = {}
+        copies: list[tuple[ReadItem, Stored]] = []
         commits: list[tuple[ReadItem, torch.Tensor]] = []
         for item in plan.items:
             stored = self._stored[item.storage_index]
@@ -276,14 +346,13 @@ class Reader(StorageReader):
                 continue
             target = planner.resolve_tensor(item).detach()
             name = self._name(stored)
-            wanted = direct.setdefault(stored.id, {})
-            if name not in wanted and self._fits(target, item, stored):
-                wanted[name] = leaves.torch_bytes(target)
+            if name not in direct and self._fits(target, item, stored):
+                direct[name] = leaves.torch_bytes(target)
                 commits.append((item, target))
             else:
                 copies.append((item, stored))
-        for id_, wanted in direct.items():
-            self._part(id_).native.read(wanted)
+        if direct:
+            self._checkpoint().native.read(direct)
         for item, target in commits:
             planner.commit_tensor(item, target)
         for item, stored in copies:
@@ -292,12 +361,12 @@ class Reader(StorageReader):
         done.set_result(None)
         return done
 
-    def _name(self, stored: Part) -> str:
-        told = self._part(stored.id).node(stored.key)
+    def _name(self, stored: Stored) -> str:
+        told = self._part(stored.rank).node(stored.key)
         return str(told["tensor"]["name"])
 
-    def _fits(self, target: torch.Tensor, item: ReadItem, stored: Part) -> bool:
-        lazy = self._part(stored.id)[self._name(stored)]
+    def _fits(self, target: torch.Tensor, item: ReadItem, stored: Stored) -> bool:
+        lazy = self._part(stored.rank)[self._name(stored)]
         return (
             tuple(item.lengths) == lazy.shape == tuple(target.shape)
             and target.device.type == "cpu"
@@ -305,8 +374,8 @@ class Reader(StorageReader):
             and leaves.torch_dtype_name(target) == lazy.dtype
         )
 
-    def _copy(self, item: ReadItem, stored: Part, planner: LoadPlanner) -> None:
-        lazy = self._part(stored.id)[self._name(stored)]
+    def _copy(self, item: ReadItem, stored: Stored, planner: LoadPlanner) -> None:
+        lazy = self._part(stored.rank)[self._name(stored)]
         offsets = zip(item.storage_offsets, item.lengths, strict=True)
         value = lazy[tuple(slice(at, at + length) for at, length in offsets)].torch()
         target = planner.resolve_tensor(item).detach()
@@ -319,9 +388,9 @@ class Reader(StorageReader):
         target.copy_(value)
         planner.commit_tensor(item, target)
 
-    def _bytes(self, stored: Part) -> io.BytesIO:
+    def _bytes(self, stored: Stored) -> io.BytesIO:
         """A value as the planner wants it; what is in the store is never unpickled."""
-        part = self._part(stored.id)
+        part = self._part(stored.rank)
         value = part.value(stored.key)
         buffer = io.BytesIO()
         torch.save(value, buffer)
@@ -335,27 +404,4 @@ class Reader(StorageReader):
         return True
 
 
-def prune(store: Store, run: str | None = None) -> int:
-    """Forgets parts that no checkpoint of the run needs, and returns how many these were.
-
-    They are left by saves that were cut short, and by checkpoints that were forgotten. Call it
-    from one rank, and not while another save of the run is under way.
-    """
-    run = store.run if run is None else run
-    needed: set[str] = set()
-    for summary in store.log(run) if run in store.runs else ():
-        metadata = dcp_document.decode(store[summary.id])
-        needed.update(part.id for part in metadata.storage_data.values())
-    idle = [
-        f"{part}@step:{summary.step}"
-        for part in store.runs
-        if part.startswith(f"{run}.part")
-        for summary in store.log(part)
-        if summary.id not in needed
-    ]
-    if idle:
-        store.forget(*idle)
-    return len(idle)
-
-
-__all__ = ["Reader", "Writer", "part_run", "prune"]
+__all__ = ["Reader", "Writer"]

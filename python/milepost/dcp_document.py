@@ -17,18 +17,23 @@ from torch.distributed.checkpoint.metadata import (
 
 from milepost import tree
 from milepost.checkpoint import Checkpoint
-from milepost.errors import FormatVersionError, InvalidInputError
+from milepost.errors import FormatVersionError, InvalidInputError, NotFoundError
 
 #: The one key of the tree, and the version of what is behind it.
-_KEY, _VERSION = "torch.distributed.checkpoint", 1
+_KEY, _VERSION = "torch.distributed.checkpoint", 2
 
 
 @dataclass(frozen=True)
-class Part:
-    """Where an item is: the id of a rank's checkpoint, and the item's key in its tree."""
+class Stored:
+    """Where an item is: the rank that saved it, and the item's key in that rank's tree."""
 
-    id: str
+    rank: int
     key: str
+
+
+def of_rank(rank: int) -> str:
+    """The blob that holds the document of a rank's tree."""
+    return f"{tree.BLOB}.{rank}"
 
 
 def encode_value(value: Any) -> bytes:
@@ -41,13 +46,12 @@ def encode(metadata: Metadata) -> dict[str, Any]:
 
     Raises UnsupportedTypeError if the planner keeps what cannot be stored.
     """
-    parts = sorted({stored.id for stored in metadata.storage_data.values()})
     items = [
         {
             "fqn": index.fqn,
             "offset": None if index.offset is None else tuple(index.offset),
             "index": index.index,
-            "part": parts.index(stored.id),
+            "rank": stored.rank,
             "key": stored.key,
         }
         for index, stored in metadata.storage_data.items()
@@ -55,7 +59,6 @@ def encode(metadata: Metadata) -> dict[str, Any]:
     entries = {fqn: _entry(entry) for fqn, entry in metadata.state_dict_metadata.items()}
     document = {
         "version": _VERSION,
-        "parts": parts,
         "items": items,
         "entries": entries,
         "planner": metadata.planner_data,
@@ -82,20 +85,18 @@ def decode(found: Checkpoint) -> Metadata:
     Raises InvalidInputError if it was not saved by milepost.dcp, FormatVersionError if it was by
     a newer version.
     """
-    told = found.load() if not len(found) else None
-    if not isinstance(told, dict) or _KEY not in told:
+    try:
+        document = found.value(_KEY)
+    except (NotFoundError, ValueError):
         raise InvalidInputError(
             f"step {found.step} of run {found.run!r} is no distributed checkpoint",
             code="dcp",
             hint="load it with Store.load_into",
-        )
-    document = told[_KEY]
-    if document["version"] > _VERSION:
-        raise FormatVersionError("the distributed checkpoint is of a newer version")
+        ) from None
+    if document["version"] != _VERSION:
+        raise FormatVersionError("the distributed checkpoint is of another version")
     stored = {
-        MetadataIndex(item["fqn"], item["offset"], item["index"]): Part(
-            document["parts"][item["part"]], item["key"]
-        )
+        MetadataIndex(item["fqn"], item["offset"], item["index"]): Stored(item["rank"], item["key"])
         for item in document["items"]
     }
     entries = {fqn: _stored(entry) for fqn, entry in document["entries"].items()}

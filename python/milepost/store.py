@@ -71,6 +71,7 @@ class Store(Upkeep):
         level: str | None = None,
         keep: Keep | None = None,
         progress: Progress = None,
+        parts: Sequence[bytes] = (),
     ) -> SaveHandle:
         """Saves a state as the checkpoint of a step; None is one more than the run's newest.
 
@@ -88,7 +89,8 @@ class Store(Upkeep):
         "auto", "shared" (no deltas) or "self-contained" (shares nothing); `durability` "relaxed"
         (may be lost as a whole in a power cut), "durable" or "verified" (read back). `level` is
         "fast", "balanced" or "archive". `keep` says which checkpoints of the run stay once this
-        one is saved. `progress` is called with bytes done and in all.
+        one is saved. `progress` is called with bytes done and in all. `parts` are what other
+        processes have saved of this checkpoint, as milepost.dcp does.
 
         Raises UnsupportedTypeError for a leaf that cannot be stored, with its path; ConflictError
         if the run has another checkpoint of this step; NoSpaceError; StorageError; and the
@@ -98,22 +100,53 @@ class Store(Upkeep):
         self.raise_failure()
         encoded = tree.encode(state)
         handle = SaveHandle(step, self.run if run is None else run)
-        request: _engine.SaveRequest = {
-            "run": handle.run,
+        request = self.request(encoded, handle.run, durability=durability, step=step)
+        request["parent"], request["full"], request["level"] = parent, full, level
+        request["tags"] = [tags] if isinstance(tags, str) else list(tags)
+        request["metadata"], request["parts"] = dict(metadata or {}), list(parts)
+        request["metrics"] = {name: float(value) for name, value in (metrics or {}).items()}
+        return self.submit(handle, encoded, request, wait, keep, progress)
+
+    def request(
+        self,
+        encoded: tree.Encoded,
+        run: str,
+        *,
+        step: int | None,
+        durability: str,
+        document: str = tree.BLOB,
+    ) -> _engine.SaveRequest:
+        """What the engine is asked for, without the tensors; for this package's modules."""
+        return {
+            "run": run,
             "step": None if step is None else _step(step),
-            "parent": parent,
-            "full": full,
+            "parent": None,
+            "full": "auto",
             "durability": durability,
-            "level": level,
-            "tags": [tags] if isinstance(tags, str) else list(tags),
+            "level": None,
+            "tags": [],
             "tensors": [],
             "relations": encoded.relations,
-            "blobs": [*encoded.blobs.items(), (tree.BLOB, encoded.document)],
-            "metadata": dict(metadata or {}),
-            "metrics": {name: float(value) for name, value in (metrics or {}).items()},
+            "blobs": [*encoded.blobs.items(), (document, encoded.document)],
+            "metadata": {},
+            "metrics": {},
+            "parts": [],
             "progress": None,
         }
-        return self.submit(handle, encoded, request, wait, keep, progress)
+
+    def save_part(
+        self,
+        encoded: tree.Encoded,
+        request: _engine.SaveRequest,
+        index: int,
+        count: int,
+    ) -> _engine.NativePart:
+        """Saves a part of a checkpoint; for this package's modules."""
+        self._require_owner()
+        self._background.wait()
+        self.raise_failure()
+        request["tensors"] = _tensors(encoded, {})
+        return self.native.save_part(request, index, count)
 
     def submit(
         self,

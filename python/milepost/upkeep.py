@@ -44,7 +44,7 @@ class Keep:
 def keep_only(native: _engine.NativeStore, report: SaveReport, keep: Keep) -> None:
     """Forgets what a rule does not keep of the run that was just saved to.
 
-    Another process that collects right now is no failure: the next save tries again.
+    Another process that saves or collects right now is no failure: the next save tries again.
     """
     request: _engine.ForgetRequest = {
         "revisions": [],
@@ -52,12 +52,13 @@ def keep_only(native: _engine.NativeStore, report: SaveReport, keep: Keep) -> No
         "runs": [report.run],
         "drop": [],
         "collect": True,
+        "wait": False,
         "dry_run": False,
     }
     try:
         _engine.forget(native, request)
     except LockedError as error:
-        _log.info("nothing was forgotten this time: %s", error)
+        _log.info("nothing is collected this time: %s", error)
     except Error as error:
         error.add_note(f"step {report.step} is saved; forgetting older ones failed")
         raise
@@ -129,17 +130,21 @@ class Upkeep(ABC):
             "runs": [runs] if isinstance(runs, str) else list(runs),
             "drop": [drop] if isinstance(drop, str) else list(drop),
             "collect": collect,
+            "wait": True,
             "dry_run": dry_run,
         }
         return ForgetReport.of(_engine.forget(self.native, request))
 
-    def gc(self, *, dry_run: bool = False) -> Collected:
+    def gc(self, *, dry_run: bool = False, wait: bool = True) -> Collected:
         """Removes files that no checkpoint needs.
+
+        Saves of other processes are waited for; without `wait`, LockedError is raised if there
+        is one.
 
         Raises CorruptionError if a checkpoint cannot be read: nothing was removed then.
         """
         self.wait()
-        return Collected(**_engine.gc(self.native, dry_run))
+        return Collected(**_engine.gc(self.native, dry_run, wait))
 
     def compact(self, *, dry_run: bool = False, reencode: bool = False) -> Compacted:
         """Rewrites files that hold much that nothing needs; `reencode` codes everything anew."""

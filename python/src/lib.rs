@@ -9,6 +9,7 @@ mod command;
 mod error;
 mod log;
 mod memory;
+mod part;
 mod reports;
 mod store;
 mod upkeep;
@@ -25,6 +26,8 @@ mod _engine {
     use crate::command::run_command;
     #[pymodule_export]
     use crate::error::{dtypes, error_kinds};
+    #[pymodule_export]
+    use crate::part::NativePart;
     #[pymodule_export]
     use crate::store::NativeStore;
     #[pymodule_export]

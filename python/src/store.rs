@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use milepost_engine::save::QUOTA;
 use milepost_engine::{
-    Dtype, Durability, Error, Full, KeepRules, Level, ReaderMode, Relation, SaveOptions, Store,
-    StoreOptions, StoreSettings,
+    Draft, Dtype, Durability, Error, Full, KeepRules, Level, ReaderMode, Relation, SaveOptions,
+    Store, StoreOptions, StoreSettings,
 };
 use pyo3::prelude::*;
 
@@ -15,6 +15,7 @@ use crate::checkpoint::NativeCheckpoint;
 use crate::error::raise;
 use crate::log;
 use crate::memory::Lent;
+use crate::part::NativePart;
 use crate::reports::{DiskView, ListView, SaveView, SummaryView};
 use crate::watch::watched;
 
@@ -67,6 +68,7 @@ pub(crate) struct SaveRequest<'py> {
     blobs: Vec<(String, Bound<'py, PyAny>)>,
     metadata: BTreeMap<String, String>,
     metrics: BTreeMap<String, f64>,
+    parts: Vec<Vec<u8>>,
     progress: Option<Bound<'py, PyAny>>,
 }
 
@@ -167,6 +169,65 @@ impl SaveRequest<'_> {
     }
 }
 
+/// A request's tensors and blobs, lent for one save.
+struct LentState<'r> {
+    options: SaveOptions,
+    tensors: Vec<(&'r str, Dtype, &'r [u64], Lent)>,
+    blobs: Vec<(&'r str, Lent)>,
+    relations: Vec<(&'r str, Relation)>,
+    metadata: &'r BTreeMap<String, String>,
+    metrics: &'r BTreeMap<String, f64>,
+    parts: &'r [Vec<u8>],
+}
+
+impl<'r> LentState<'r> {
+    fn new(py: Python<'_>, request: &'r SaveRequest<'_>) -> PyResult<Self> {
+        let mut tensors = Vec::with_capacity(request.tensors.len());
+        for (name, dtype, shape, bytes) in &request.tensors {
+            let dtype = Dtype::from_name(dtype)
+                .ok_or_else(|| raise(py, no_word("dtype", dtype, "those of safetensors")))?;
+            tensors.push((name.as_str(), dtype, shape.as_slice(), Lent::new(bytes)?));
+        }
+        let mut blobs = Vec::with_capacity(request.blobs.len());
+        for (name, bytes) in &request.blobs {
+            blobs.push((name.as_str(), Lent::new(bytes)?));
+        }
+        Ok(Self {
+            options: request.options().map_err(|e| raise(py, e))?,
+            tensors,
+            blobs,
+            relations: request.relations().map_err(|e| raise(py, e))?,
+            metadata: &request.metadata,
+            metrics: &request.metrics,
+            parts: &request.parts,
+        })
+    }
+
+    fn draft(&self, store: &Store) -> Result<Draft<'_>, Error> {
+        let mut draft = store.draft(self.options.clone())?;
+        for (name, dtype, shape, bytes) in &self.tensors {
+            draft.tensor(name, *dtype, shape, bytes.bytes())?;
+        }
+        for (name, bytes) in &self.blobs {
+            draft.blob(name, bytes.bytes())?;
+        }
+        for (key, value) in self.metadata {
+            draft.metadata(key, value)?;
+        }
+        for (name, value) in self.metrics {
+            draft.metric(name, *value)?;
+        }
+        for (tensor, relation) in &self.relations {
+            draft.relate(tensor, relation.clone());
+        }
+        draft.infer_relations();
+        for part in self.parts {
+            draft.add_part(part)?;
+        }
+        Ok(draft)
+    }
+}
+
 #[pymethods]
 impl NativeStore {
     /// Opens a store.
@@ -199,40 +260,38 @@ impl NativeStore {
 
     /// Saves a checkpoint; returns what the save did.
     fn save(&self, py: Python<'_>, request: SaveRequest<'_>) -> PyResult<SaveView> {
-        let options = request.options().map_err(|e| raise(py, e))?;
-        let mut tensors = Vec::with_capacity(request.tensors.len());
-        for (name, dtype, shape, bytes) in &request.tensors {
-            let dtype = Dtype::from_name(dtype)
-                .ok_or_else(|| raise(py, no_word("dtype", dtype, "those of safetensors")))?;
-            tensors.push((name, dtype, shape, Lent::new(bytes)?));
-        }
-        let mut blobs = Vec::with_capacity(request.blobs.len());
-        for (name, bytes) in &request.blobs {
-            blobs.push((name, Lent::new(bytes)?));
-        }
-        let relations = request.relations().map_err(|e| raise(py, e))?;
-        let (metadata, metrics) = (&request.metadata, &request.metrics);
+        let lent = LentState::new(py, &request)?;
         let report = watched(py, request.progress.as_ref(), |observer| {
-            let mut draft = self.store.draft(options)?;
-            for (name, dtype, shape, bytes) in &tensors {
-                draft.tensor(name, *dtype, shape, bytes.bytes())?;
-            }
-            for (name, bytes) in &blobs {
-                draft.blob(name, bytes.bytes())?;
-            }
-            for (key, value) in metadata {
-                draft.metadata(key, value)?;
-            }
-            for (name, value) in metrics {
-                draft.metric(name, *value)?;
-            }
-            for (tensor, relation) in relations {
-                draft.relate(tensor, relation);
-            }
-            draft.infer_relations();
-            draft.commit_observed(observer)
+            lent.draft(&self.store)?.commit_observed(observer)
         })?;
         Ok(SaveView::from(report))
+    }
+
+    /// Saves part `index` of `count` of a checkpoint; a save that has the parts commits it.
+    fn save_part(
+        &self,
+        py: Python<'_>,
+        request: SaveRequest<'_>,
+        index: u32,
+        count: u32,
+    ) -> PyResult<NativePart> {
+        let lent = LentState::new(py, &request)?;
+        let part = watched(py, request.progress.as_ref(), |observer| {
+            let draft = lent.draft(&self.store)?;
+            draft.save_part_observed(index, count, observer)
+        })?;
+        Ok(NativePart::from(part))
+    }
+
+    /// Bytes that the store may still grow by, if it has a quota.
+    fn quota_left(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        watched(py, None, |_| self.store.quota_left())
+    }
+
+    /// Lets go what the recorded keep rules do not keep; how many checkpoints these were.
+    fn make_room(&self, py: Python<'_>) -> PyResult<u64> {
+        let made = watched(py, None, |observer| self.store.make_room(observer))?;
+        Ok(made.map_or(0, |made| made.checkpoints))
     }
 
     /// The checkpoint that a revision names.

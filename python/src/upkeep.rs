@@ -48,6 +48,7 @@ pub(crate) struct ForgetRequest {
     runs: Vec<String>,
     drop: Vec<String>,
     collect: bool,
+    wait: bool,
     dry_run: bool,
 }
 
@@ -195,7 +196,7 @@ pub(crate) fn forget(
         if !request.dry_run && !plan.is_empty() {
             native.store.forget(&plan, observer)?;
             if request.collect {
-                native.store.gc(&GcOptions::default(), observer)?;
+                native.store.gc(&gc_options(request.wait), observer)?;
             }
         }
         Ok(plan)
@@ -203,12 +204,24 @@ pub(crate) fn forget(
     Ok(ForgetView::from(&plan))
 }
 
+fn gc_options(wait: bool) -> GcOptions {
+    match wait {
+        true => GcOptions::default(),
+        false => GcOptions::at_once(),
+    }
+}
+
 /// Removes packs that no checkpoint needs.
 #[pyfunction]
-pub(crate) fn gc(py: Python<'_>, native: &NativeStore, dry_run: bool) -> PyResult<GcView> {
+pub(crate) fn gc(
+    py: Python<'_>,
+    native: &NativeStore,
+    dry_run: bool,
+    wait: bool,
+) -> PyResult<GcView> {
     let options = GcOptions {
         dry_run,
-        ..GcOptions::default()
+        ..gc_options(wait)
     };
     let report = watched(py, None, |observer| native.store.gc(&options, observer))?;
     Ok(GcView::from(report))

@@ -43,6 +43,58 @@ assert store.path == sys.argv[1]
 """
 
 
+HELD = """
+import gc, os, sys
+import milepost, numpy as np
+from milepost import tree
+store = milepost.open(sys.argv[1])
+encoded = tree.encode({"a": np.arange(100.0)})
+part = store.save_part(encoded, store.request(encoded, "main", step=1, durability="durable"), 0, 1)
+
+def child(drops):
+    # It has all that its parent has, as a worker of a data loader. Returns how to end it.
+    global part
+    told, tell = os.pipe()
+    wait, go_on = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        if drops:
+            del part
+            gc.collect()
+        os.write(tell, b"x")
+        os.read(wait, 1)
+        os._exit(0)
+    os.read(told, 1)
+    def end():
+        os.write(go_on, b"x")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return end
+
+ends = [child(drops=True), child(drops=False)]
+try:
+    other = milepost.open(sys.argv[1], lock_timeout=0)
+    try:
+        other.gc()
+    except milepost.LockedError:
+        pass
+    else:
+        sys.exit("a forked process has given up its parent's lock")
+    intents = [n for n in os.listdir(sys.argv[1] + "/txn") if n.endswith(".txn")]
+    assert len(intents) == 1, "a forked process has ended its parent's transaction"
+    part.close()
+    assert other.gc().removed_packs == 1, "the lock outlives its holder in a forked process"
+finally:
+    for end in ends:
+        end()
+"""
+
+
+def test_locks_are_given_up_by_whoever_took_them(
+    tmp_path: Path, run_program: Callable[..., object]
+) -> None:
+    run_program(HELD, str(tmp_path / "s"))
+
+
 def test_a_forked_child_reads_and_is_told_to_open_before_it_saves(
     tmp_path: Path, run_program: Callable[..., object]
 ) -> None:

@@ -226,15 +226,6 @@ impl Op {
         }
     }
 
-    pub(crate) fn writer(&self) -> Writer {
-        match self {
-            Self::Save(save) => save.writer,
-            Self::Forget(writer, ..) | Self::Thin(writer, ..) => *writer,
-            Self::Gc(writer) | Self::Look(writer) | Self::Compact(writer, _) => *writer,
-            _ => Writer::First,
-        }
-    }
-
     /// The run that it drops tensors of.
     pub(crate) fn thins(&self) -> Option<&'static str> {
         match self {

@@ -101,7 +101,7 @@ impl Store {
             let plan = Plan::new(&mark, &live, options, &BTreeSet::new());
             return Ok(plan.report(&mark, &live));
         }
-        let collector = gc::Collector::begin(self, observer)?;
+        let collector = gc::Collector::begin(self, self.patience(observer))?;
         let txn = self.begin(observer)?;
         let mut mark = collector.mark(observer)?;
         require_resolved(&mark)?;
@@ -122,7 +122,7 @@ impl Store {
         self.forget_packs();
         let options = GcOptions {
             keep_trash: options.keep_trash,
-            dry_run: false,
+            ..GcOptions::default()
         };
         report.collected = collector.collect(&options, observer)?;
         Ok(report)

@@ -9,6 +9,7 @@
 pub(crate) mod mark;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::gc::mark::Mark;
@@ -28,6 +29,27 @@ pub struct GcOptions {
     pub dry_run: bool,
     /// Leave what this collection sets aside in `trash/`; the next one unlinks it.
     pub keep_trash: bool,
+    /// How long to wait for writers, if not as long as the store was opened for.
+    pub patience: Option<Duration>,
+}
+
+impl GcOptions {
+    /// Waits for nobody: `Locked` if a writer is in a transaction.
+    #[must_use]
+    pub fn at_once() -> Self {
+        Self {
+            patience: Some(Duration::ZERO),
+            ..Self::default()
+        }
+    }
+
+    fn patience_of<'o>(&self, store: &Store, observer: &'o dyn Observer) -> Patience<'o> {
+        let of_store = store.patience(observer);
+        Patience {
+            limit: self.patience.or(of_store.limit),
+            ..of_store
+        }
+    }
 }
 
 /// What a collection found and did, or would do.
@@ -57,7 +79,7 @@ impl Store {
     /// Removes packs that no checkpoint needs. Saves that run meanwhile are waited for.
     ///
     /// # Errors
-    /// `Locked` if another collection runs. `Corrupt` if a manifest cannot be read, and
+    /// `Locked` if another collection runs, or a save takes longer than there is patience for. `Corrupt` if a manifest cannot be read, and
     /// `Interrupted`; nothing was removed then.
     pub fn gc(&self, options: &GcOptions, observer: &dyn Observer) -> Result<GcReport> {
         let disk = &*self.0.disk;
@@ -66,7 +88,8 @@ impl Store {
             mark.add(history::all_places(disk)?, observer)?;
             return planned(disk, &mark);
         }
-        Collector::begin(self, observer)?.collect(options, observer)
+        let patience = options.patience_of(self, observer);
+        Collector::begin(self, patience)?.collect(options, observer)
     }
 }
 
@@ -78,11 +101,11 @@ pub(crate) struct Collector<'s> {
 
 impl<'s> Collector<'s> {
     /// Becomes it, and clears away what dead writers left.
-    pub(crate) fn begin(store: &'s Store, observer: &dyn Observer) -> Result<Self> {
+    pub(crate) fn begin(store: &'s Store, patience: Patience<'_>) -> Result<Self> {
         store.require_writable()?;
         let disk = &*store.0.disk;
         let alone = lock_collector(disk)?;
-        txn::clean(disk, store.patience(observer))?;
+        txn::clean(disk, patience)?;
         Ok(Self {
             store,
             _alone: alone,
@@ -101,7 +124,8 @@ impl<'s> Collector<'s> {
         let disk = &*self.store.0.disk;
         let before = trash::list(disk)?;
         let mut mark = self.mark(observer)?;
-        let swept = sweep(disk, &mut mark, self.store.patience(observer))?;
+        let patience = options.patience_of(self.store, observer);
+        let swept = sweep(disk, &mut mark, patience)?;
         self.store.forget_packs();
         // Where locks hold, nothing can have come to need what was moved; not everywhere do they.
         mark.add_new(observer)?;

@@ -103,7 +103,7 @@ fn words_of(name: &str) -> (String, Part) {
     let mut part = Part::Weight;
     let mut words: Vec<&str> = Vec::new();
     let all: Vec<&str> = name
-        .split(['.', '/', ':'])
+        .split(['.', '/', ':', '@'])
         .filter(|w| !w.is_empty())
         .collect();
     let mut after_optimizer = false;

@@ -52,12 +52,13 @@ impl Store {
 
     /// Forgets what the recorded keep rules do not keep, and collects. Saves do so by themselves
     /// where there is no room; writers of parts cannot, while they wait for each other. `None` if
-    /// that frees nothing, or another process is at it.
+    /// that frees nothing, another process is at it, or a writer is in a transaction: nobody is
+    /// waited for.
     ///
     /// # Errors
     /// As [`Store::forget`] and [`Store::gc`].
     pub fn make_room(&self, observer: &dyn Observer) -> Result<Option<MadeRoom>> {
-        make_room(self, observer)
+        make_room(self, &GcOptions::at_once(), observer)
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) fn with_room(
 ) -> Result<SaveReport> {
     match save() {
         Err(error) if error.kind() == ErrorKind::NoSpace => {
-            let Some(made) = make_room(store, observer)? else {
+            let Some(made) = make_room(store, &GcOptions::default(), observer)? else {
                 return Err(error);
             };
             tracing::info!(?made, "room was made for a save");
@@ -151,7 +152,11 @@ fn not_enough(error: Error, made: MadeRoom) -> Error {
 
 /// Forgets by the recorded rules and collects; `None` if that frees nothing, or another process
 /// is at it.
-fn make_room(store: &Store, observer: &dyn Observer) -> Result<Option<MadeRoom>> {
+fn make_room(
+    store: &Store,
+    options: &GcOptions,
+    observer: &dyn Observer,
+) -> Result<Option<MadeRoom>> {
     let mut made = MadeRoom::default();
     let rules = KeepRules::from_attributes(&store.settings().attributes)?;
     if !rules.is_empty() {
@@ -163,7 +168,7 @@ fn make_room(store: &Store, observer: &dyn Observer) -> Result<Option<MadeRoom>>
         let plan = store.plan_forget(&forget, observer)?;
         made.checkpoints = store.forget(&plan, observer)?.checkpoints;
     }
-    match store.gc(&GcOptions::default(), observer) {
+    match store.gc(options, observer) {
         Ok(report) => made.freed_bytes = report.removed_bytes,
         Err(error) if error.kind() == ErrorKind::Locked => return Ok(None),
         Err(error) => return Err(error),
