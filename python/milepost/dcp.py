@@ -180,7 +180,7 @@ class Writer(StorageWriter):
             self._run,
             step=self._step,
             durability=self._durability,
-            document=dcp_document.of_rank(share.index),
+            document=tree.of_part(share.index),
         )
         saved = self._store.save_part(encoded, request, share.index, share.count)
         results = [
@@ -312,7 +312,7 @@ class Reader(StorageReader):
 
     def _part(self, rank: int) -> Checkpoint:
         if rank not in self._parts:
-            self._parts[rank] = self._checkpoint().part(dcp_document.of_rank(rank))
+            self._parts[rank] = self._checkpoint().part(tree.of_part(rank))
         return self._parts[rank]
 
     def set_up_storage_reader(

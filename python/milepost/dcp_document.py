@@ -31,11 +31,6 @@ class Stored:
     key: str
 
 
-def of_rank(rank: int) -> str:
-    """The blob that holds the document of a rank's tree."""
-    return f"{tree.BLOB}.{rank}"
-
-
 def encode_value(value: Any) -> bytes:
     """The document of a value that is no tensor."""
     return tree.encode(value).document

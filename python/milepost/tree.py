@@ -47,6 +47,11 @@ class Encoded:
         return sum(leaf.nbytes for leaf in self.leaves.values())
 
 
+def of_part(index: int) -> str:
+    """The blob that holds the document of what one of several processes saved."""
+    return f"{BLOB}.{index}"
+
+
 def encode(tree: Any) -> Encoded:
     """Takes a tree apart. Arrays are borrowed, not copied: see Leaf.
 
