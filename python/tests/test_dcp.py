@@ -84,9 +84,9 @@ print("fine", flush=True)
 """
 
 
-def ranks(tmp_path: Path, world: int, mode: str) -> None:
+def ranks(tmp_path: Path, world: int, mode: str, text: str = RANK) -> None:
     program = tmp_path / "rank.py"
-    program.write_text(RANK)
+    program.write_text(text)
     meet = tmp_path / f"meet-{world}-{mode}"
     meet.unlink(missing_ok=True)
     command = [sys.executable, str(program), str(tmp_path / "s"), str(meet)]
@@ -119,6 +119,80 @@ def test_two_and_four_processes_and_loads_on_other_numbers(tmp_path: Path) -> No
     assert blobs == {"milepost.tree", "milepost.tree.0", "milepost.tree.1"}
     # What ranks held while they saved is let go by now.
     assert milepost.open(tmp_path / "s", lock_timeout=0).gc().removed_packs <= 1
+
+
+SHARDED = """
+import sys
+import torch, torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+import milepost
+from milepost.dcp import Reader, Writer
+
+folder, meet, rank, world, mode = *sys.argv[1:3], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
+dist.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=world)
+mesh = init_device_mesh("cpu", (world,))
+
+def make(seed):
+    torch.manual_seed(seed)
+    layers = torch.nn.Linear(10, 13), torch.nn.Tanh(), torch.nn.Linear(13, 6)
+    model = torch.nn.Sequential(*layers)
+    for layer in (layers[0], layers[2], model):
+        fully_shard(layer, mesh=mesh)
+    return model, torch.optim.AdamW(model.parameters(), lr=0.01)
+
+def train(model, optimizer, steps):
+    for step in steps:
+        inputs = torch.randn(5, 10, generator=torch.Generator().manual_seed(step * world + rank))
+        model(inputs).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+def tree(model, optimizer):
+    return dict(zip(("model", "optim"), get_state_dict(model, optimizer), strict=True))
+
+def full(value):
+    if isinstance(value, dict):
+        return {key: full(held) for key, held in value.items()}
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+def alike(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[k], other[k]) for k in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+with milepost.open(folder) as store:
+    if mode == "save":
+        whole = make(0)
+        train(*whole, range(2))
+        dcp.save(tree(*whole), storage_writer=Writer(store, 2))
+        saved = full(tree(*whole))
+        if rank == 0:
+            torch.save(saved, folder + ".pt")
+        train(*whole, range(2, 4))
+    resumed = make(1)
+    train(*resumed, range(1))  # so that the optimizer has a state to load into
+    target = tree(*resumed)
+    dcp.load(target, storage_reader=Reader(store))
+    set_state_dict(*resumed, model_state_dict=target["model"], optim_state_dict=target["optim"])
+    found = full(tree(*resumed))
+    assert alike(found, torch.load(folder + ".pt", weights_only=True)), "another state came back"
+    if mode == "save":
+        train(*resumed, range(2, 4))
+        assert alike(full(tree(*resumed)), full(tree(*whole))), "it goes on otherwise"
+    dist.barrier()
+dist.destroy_process_group()
+print("fine", flush=True)
+"""
+
+
+def test_a_fully_sharded_training_goes_on_and_loads_on_other_numbers(tmp_path: Path) -> None:
+    ranks(tmp_path, 2, "save", SHARDED)
+    for world in (1, 4):
+        ranks(tmp_path, world, "load", SHARDED)
 
 
 def state(value: float) -> dict[str, object]:

@@ -47,7 +47,14 @@ def test_the_plain_loop_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["keras_model", "lightning_module", "hugging_face", "jax_pytree", "dcp_processes"],
+    [
+        "accelerate_loop",
+        "dcp_processes",
+        "hugging_face",
+        "jax_pytree",
+        "keras_model",
+        "lightning_module",
+    ],
 )
 def test_an_example_of_a_framework_resumes_to_the_same_end(name: str, tmp_path: Path) -> None:
     def told(folder: str, steps: int) -> list[str]:
