@@ -23,7 +23,15 @@ TRANSACTIONS = {"dcp_ranks": (5, 9)}
 @pytest.mark.kills
 @pytest.mark.parametrize(
     "module",
-    ["plain_torch", "lightning_fit", "hugging_face", "jax_pytree", "keras_fit", "dcp_ranks"],
+    [
+        "plain_torch",
+        "lightning_fit",
+        "hugging_face",
+        "accelerate_loop",
+        "jax_pytree",
+        "keras_fit",
+        "dcp_ranks",
+    ],
 )
 def test_a_training_that_is_killed_ends_bit_for_bit_as_one_that_was_not(
     module: str, tmp_path: Path

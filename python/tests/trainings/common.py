@@ -34,5 +34,8 @@ def _add(found: Any, value: Any) -> None:
     elif hasattr(value, "__array__"):
         array = np.asarray(value)
         found.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    else:
+    elif value is None or isinstance(value, bool | int | float | str | bytes):
         found.update(repr(value).encode())
+    else:
+        # What says nothing of its values would make every end look alike.
+        raise TypeError(f"{type(value)} has no digest")
