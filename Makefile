@@ -51,11 +51,12 @@ test: $(VENV)/ready ## set up what is needed and run every test
 	cargo test --workspace --locked
 	$(MAKE) python
 
-python: wheel ## build the Python package, check its sources and run its tests
+python: wheel ## build the Python package, check its sources, run its tests, kill its trainings
 	cd python && $(PACKAGE_VENV)/bin/ruff format --check .
 	cd python && $(PACKAGE_VENV)/bin/ruff check .
 	cd python && $(PACKAGE_VENV)/bin/mypy
 	cd python && PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/pytest
+	cd python && PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/pytest -m kills tests/test_kills.py
 
 kills: wheel ## kill a training of every framework again and again, resume it, compare the ends
 	cd python && PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/pytest -m kills tests/test_kills.py
