@@ -153,12 +153,14 @@ $(TORCH_VENV)/ready: benches/workloads/requirements.txt
 	$(TORCH_VENV)/bin/pip install --quiet --disable-pip-version-check -r benches/workloads/requirements.txt
 	touch $@
 
-$(PACKAGE_VENV)/ready: python/tests/requirements.txt $(TORCH_VENV)/ready
+$(PACKAGE_VENV)/ready: python/tests/requirements.txt python/tests/requirements-built.txt $(TORCH_VENV)/ready
 	$(PYTHON) -m venv $(PACKAGE_VENV)
 	for site in $(PACKAGE_VENV)/lib/python*/site-packages; do \
 		echo $(TORCH_VENV)/lib/$$(basename $$(dirname $$site))/site-packages > $$site/torch.pth; \
 	done
 	$(PACKAGE_VENV)/bin/pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
+	DS_BUILD_OPS=0 $(PACKAGE_VENV)/bin/pip install --quiet --disable-pip-version-check \
+		--no-build-isolation -r python/tests/requirements-built.txt
 	touch $@
 
 $(COMPARE_VENV)/ready: benches/compare/requirements.txt $(TORCH_VENV)/ready

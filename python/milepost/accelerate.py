@@ -16,10 +16,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list, gather_object
+from accelerate.utils import DistributedType
 
 from milepost import loading, tree
-from milepost.errors import Error, InvalidInputError, NotFoundError, StorageError
+from milepost.errors import InvalidInputError, NotFoundError
+from milepost.ranks import Ranks, save_together
 from milepost.reports import LoadReport
 from milepost.store import Store
 from milepost.training import RandomState
@@ -48,50 +49,16 @@ def save_state(
     over processes: save those with milepost.dcp.
     """
     _require_replicated(accelerator)
-    run = store.run if run is None else run
-    failure: Error | None = None
-    part = None
-    try:
-        own = tree.encode(_own(accelerator))
-        document = tree.of_part(accelerator.process_index)
-        request = store.request(own, run, step=step, durability=durability, document=document)
-        part = store.save_part(own, request, accelerator.process_index, accelerator.num_processes)
-    except Error as error:
-        failure = error
-    try:
-        told = [None if part is None else part.told()]
-        parts = gather_object(told)
-        result: list[Any] = [None, None]
-        if accelerator.is_main_process and None not in parts:
-            try:
-                saved = store.save(
-                    step,
-                    _shared(accelerator),
-                    run=run,
-                    durability=durability,
-                    parts=parts,
-                    **{**options, "wait": True},
-                )
-                result[0] = saved.result().id
-            except Exception as error:
-                result[1] = str(error)
-                failure = failure or (error if isinstance(error, Error) else None)
-                if failure is None:
-                    raise
-            finally:
-                broadcast_object_list(result)
-        else:
-            broadcast_object_list(result)
-    finally:
-        if part is not None:
-            part.close()
-    if failure is not None:
-        raise failure
-    if result[0] is None:
-        raise StorageError(
-            f"another process could not save: {result[1] or 'its part failed'}", code="process"
-        )
-    return str(result[0])
+    return save_together(
+        Ranks.here(),
+        store,
+        step,
+        own=lambda: _own(accelerator),
+        shared=lambda: _shared(accelerator),
+        run=store.run if run is None else run,
+        durability=durability,
+        **options,
+    )
 
 
 def load_state(

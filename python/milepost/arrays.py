@@ -11,7 +11,7 @@ from milepost.leaves import LeafSpec, numpy_bytes, torch_bytes
 from milepost.scalars import numpy_dtype
 
 #: The frameworks that a leaf can be loaded as.
-FRAMEWORKS = ("numpy", "torch", "jax")
+FRAMEWORKS = ("numpy", "torch", "jax", "tensorflow")
 
 
 def default_framework() -> str:
@@ -27,7 +27,7 @@ def allocate(spec: LeafSpec, framework: str | None = None) -> tuple[Any, Any]:
     kind = framework or spec.kind
     if kind == "torch" and (spec.raw is None or spec.kind == "torch"):
         return _torch(spec)
-    if kind in ("numpy", "jax", "torch"):
+    if kind in FRAMEWORKS:
         array, memory = _numpy(spec)
         return (array, memory) if kind != "torch" else _torch_of(array, spec)
     raise UnsupportedTypeError(
@@ -96,6 +96,11 @@ def finish(array: Any, framework: str, device: Any = None) -> Any:
         import jax
 
         return jax.device_put(array, device) if device is not None else jax.numpy.asarray(array)
+    if framework == "tensorflow":
+        import tensorflow
+
+        with tensorflow.device(device):
+            return tensorflow.constant(array)
     if device is not None and hasattr(array, "to"):
         return array.to(device)
     return array

@@ -115,7 +115,8 @@ class Checkpoint(Mapping[str, LazyTensor]):
     def tree(self) -> Any:
         """The tree that was saved, with a LazyTensor for every array. Reads no tensor."""
         flat = self._flat()
-        return self._build(lambda spec, _path: flat[spec.name])
+        builder = tree_decode.Builder(lambda told, _path: flat[told["name"]], self.blob)
+        return builder.build(self.root())
 
     def load(
         self,
@@ -134,34 +135,21 @@ class Checkpoint(Mapping[str, LazyTensor]):
         Raises CorruptionError if something that is asked for is damaged, and NotFoundError if
         `only` matches nothing.
         """
-        wanted: dict[str, Any] = {}
-        made: list[tuple[Any, str]] = []
+        return self._read(self._chosen(only), framework, device, progress)
 
-        def reserve(spec: LeafSpec, _path: Any) -> _Slot:
-            array, memory = arrays.allocate(spec, framework)
-            wanted[spec.name] = memory
-            made.append((array, framework or spec.kind))
-            return _Slot(len(made) - 1)
-
-        slots = self._build(reserve, only)
-        with Shown(progress, f"load step {self.step}") as callback:
-            self._native.read(wanted, callback)
-        done = [arrays.finish(array, kind, device) for array, kind in made]
-        return _filled(slots, done)
-
-    def _build(self, of_leaf: Any, only: Patterns | None = None) -> Any:
-        node = self.root()
-        if only is not None:
-            patterns = [only] if isinstance(only, str) else list(only)
-            node = _pruned(node, (), patterns)
-            if node is None:
-                raise NotFoundError(
-                    f"nothing in the checkpoint matches {patterns}",
-                    code="pattern",
-                    hint="`.keys()` lists the tensors",
-                )
-        builder = tree_decode.Builder(lambda told, path: of_leaf(self.spec(told), path), self.blob)
-        return builder.build(node)
+    def _chosen(self, only: Patterns | None) -> Any:
+        """The root, or what of it matches."""
+        if only is None:
+            return self.root()
+        patterns = [only] if isinstance(only, str) else list(only)
+        node = _pruned(self.root(), (), patterns)
+        if node is None:
+            raise NotFoundError(
+                f"nothing in the checkpoint matches {patterns}",
+                code="pattern",
+                hint="`.keys()` lists the tensors",
+            )
+        return node
 
     def node(self, key: str) -> Any:
         """The node of a key of the tree's outermost dict.
@@ -177,14 +165,27 @@ class Checkpoint(Mapping[str, LazyTensor]):
 
     def value(self, key: str) -> Any:
         """What the tree's outermost dict holds at a key, in new memory."""
+        return self._read(self.node(key))
 
-        def read(told: dict[str, Any], _path: Any) -> Any:
+    def _read(
+        self, node: Any, framework: str | None = None, device: Any = None, progress: Progress = None
+    ) -> Any:
+        """The value of a node, with all of its arrays decoded at once, in new memory."""
+        wanted: dict[str, Any] = {}
+        made: list[tuple[Any, str]] = []
+
+        def reserve(told: dict[str, Any], _path: Any) -> _Slot:
             spec = self.spec(told)
-            array, memory = arrays.allocate(spec)
-            self._native.read({spec.name: memory})
-            return arrays.finish(array, spec.kind)
+            array, memory = arrays.allocate(spec, framework)
+            wanted[spec.name] = memory
+            made.append((array, framework or spec.kind))
+            return _Slot(len(made) - 1)
 
-        return tree_decode.Builder(read, self.blob).build(self.node(key))
+        slots = tree_decode.Builder(reserve, self.blob).build(node)
+        with Shown(progress, f"load step {self.step}") as callback:
+            self._native.read(wanted, callback)
+        done = [arrays.finish(array, kind, device) for array, kind in made]
+        return _filled(slots, done)
 
     def root(self) -> Any:
         """The root node of the tree's document; of a checkpoint without one, its tensors."""

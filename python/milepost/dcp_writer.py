@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import weakref
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,6 @@ from milepost.dcp_document import Stored
 from milepost.errors import InvalidInputError, LockedError, UnsupportedTypeError
 from milepost.store import Store
 from milepost.upkeep import Keep
-
-_log = logging.getLogger("milepost")
 
 CheckpointId = str | os.PathLike[str]
 
@@ -125,20 +122,12 @@ class Writer(StorageWriter):
         if self._keep is not None:
             with contextlib.suppress(LockedError):
                 self._store.gc(wait=False)
-        self._make_room(sum(_planned(item) for plan in plans for item in plan.items))
+        self._store.make_room(sum(_planned(item) for plan in plans for item in plan.items))
         shares = [_Share(index, len(plans)) for index in range(len(plans))]
         return [
             dataclasses.replace(plan, storage_data=share)
             for plan, share in zip(plans, shares, strict=True)
         ]
-
-    def _make_room(self, needed: int) -> None:
-        native = self._store.native
-        left = native.quota_left()
-        free = os.statvfs(self._store.path)
-        if min(free.f_bavail * free.f_frsize, needed if left is None else left) < needed:
-            _log.info("room is made for %d bytes", needed)
-            native.make_room()
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:
         """Saves this rank's part; it is durable when this returns.

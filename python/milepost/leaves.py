@@ -17,7 +17,7 @@ from milepost.scalars import described
 class Leaf(Protocol):
     """An array that is about to be saved."""
 
-    #: Which framework's array it is: "numpy", "torch" or "jax".
+    #: Which framework's array it is: "numpy", "torch", "jax" or "tensorflow".
     kind: str
     #: The store's dtype, and the shape in elements of it.
     dtype: str
@@ -50,6 +50,8 @@ def as_leaf(value: Any, path: str) -> Leaf | None:
     jax = sys.modules.get("jax")
     if jax is not None and isinstance(value, jax.Array):
         return _jax_leaf(value, path)
+    if is_tensorflow(value):
+        return _tensorflow_leaf(value, path)
     return None
 
 
@@ -199,6 +201,31 @@ def _jax_leaf(value: Any, path: str) -> Leaf:
             hint="gather it first, as with jax.experimental.multihost_utils",
         )
     return _NumpyLeaf(np.asarray(value), "jax")
+
+
+def is_tensorflow(value: Any) -> bool:
+    """Whether it is a tensor or a variable of TensorFlow."""
+    # While TensorFlow is being imported it lacks both.
+    tensorflow = sys.modules.get("tensorflow")
+    kinds = getattr(tensorflow, "Tensor", None), getattr(tensorflow, "Variable", None)
+    return None not in kinds and isinstance(value, kinds)  # type: ignore[arg-type]
+
+
+def _tensorflow_leaf(value: Any, path: str) -> Leaf:
+    import numpy as np
+
+    why, hint = None, None
+    if not hasattr(value, "numpy"):
+        why, hint = "is of a graph and has no values", "save it outside of tf.function"
+    elif value.dtype.name in ("string", "variant", "resource"):
+        why = f"holds no numbers but {value.dtype.name}s"
+        hint = "save a tf.train.Checkpoint with milepost.tensorflow"
+    if why is not None:
+        raise UnsupportedTypeError(f"the tensor at {path!r} {why}", code="tensor", hint=hint)
+    leaf = _NumpyLeaf(np.asarray(value.numpy()), "tensorflow")
+    # Of a variable each look makes an array of its own.
+    leaf.identity = ("tensorflow", value.ref()) if leaf.nbytes else leaf
+    return leaf
 
 
 @dataclass(frozen=True)

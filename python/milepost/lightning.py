@@ -9,15 +9,13 @@ ModelCheckpoint forgets checkpoints, and the space comes back.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO as LightningCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
+from milepost import pointers
 from milepost.checkpoint import Checkpoint
 from milepost.errors import NotFoundError
 from milepost.opening import File, opened
@@ -47,11 +45,11 @@ class CheckpointIO(LightningCheckpointIO):
         Raises what Store.save raises.
         """
         del storage_options
-        before = _told(path)
+        before = pointers.read(path, _FORMAT)
         report = self._store.save(
             None, checkpoint, run=self._run, metadata={"path": os.fspath(path)}
         ).result()
-        _tell(path, {"format": _FORMAT, "store": self._store.path, "id": report.id})
+        pointers.write(path, _FORMAT, store=self._store.path, id=report.id)
         if before is not None and before["id"] != report.id:
             self._forget(before["id"])
 
@@ -75,14 +73,14 @@ class CheckpointIO(LightningCheckpointIO):
 
     def remove_checkpoint(self, path: File) -> None:
         """Forgets the checkpoint that was saved under a path; what others need stays."""
-        told = _told(path)
+        told = pointers.read(path, _FORMAT)
         if told is None:
             return
         os.unlink(path)
         self._forget(told["id"])
 
     def _find(self, path: File) -> Checkpoint:
-        told = _told(path)
+        told = pointers.read(path, _FORMAT)
         if told is None:
             raise NotFoundError(
                 f"no checkpoint of milepost was saved under {os.fspath(path)!r}",
@@ -132,22 +130,3 @@ class RandomGenerators(Callback):
         if self._loaded is not None and batch_idx > 0:
             RandomState().load_state_dict(self._loaded)
         self._loaded = None
-
-
-def _told(path: File) -> dict[str, Any] | None:
-    try:
-        with open(path, encoding="utf-8") as file:
-            told = json.loads(file.read(4096))
-    except (FileNotFoundError, IsADirectoryError, ValueError):
-        return None
-    return told if isinstance(told, dict) and told.get("format") == _FORMAT else None
-
-
-def _tell(path: File, told: dict[str, str]) -> None:
-    """Writes the small file; it appears whole."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unique = hashlib.sha256(f"{target}{os.getpid()}".encode()).hexdigest()[:12]
-    temporary = target.with_name(f".{target.name}.{unique}")
-    temporary.write_text(json.dumps(told), encoding="utf-8")
-    temporary.replace(target)

@@ -195,7 +195,13 @@ def leaves_of(value: Any) -> bool:
     """Whether a value is an array that can be written to in place."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     is_torch = torch is not None and isinstance(value, torch.Tensor)
-    return is_torch or (numpy is not None and isinstance(value, numpy.ndarray))
+    is_numpy = numpy is not None and isinstance(value, numpy.ndarray)
+    return is_torch or is_numpy or _is_variable(value)
+
+
+def _is_variable(value: Any) -> bool:
+    """Whether it is a variable of TensorFlow, which is assigned to."""
+    return leaves.is_tensorflow(value) and hasattr(value, "assign")
 
 
 def _is_module(value: Any) -> bool:
@@ -283,6 +289,8 @@ def _writable(target: Any) -> Any:
         fits = target.device.type == "cpu" and target.is_contiguous()
         plain = fits and not target.is_conj() and not target.is_neg()
         return leaves.torch_bytes(target.detach()) if plain else None
+    if _is_variable(target):
+        return None
     if target.flags.c_contiguous and target.flags.writeable:
         return leaves.numpy_bytes(target)
     return None
@@ -305,4 +313,6 @@ def _copier(target: Any) -> Callable[[Any], object]:
                 target.copy_(found.as_tensor(value))
 
         return copy
+    if _is_variable(target):
+        return lambda value: target.assign(value)
     return lambda value: target.__setitem__(..., value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ def keep_only(native: _engine.NativeStore, report: SaveReport, keep: Keep) -> No
 class Upkeep(ABC):
     """What can be done with a store beside saving and loading."""
 
+    #: The folder.
+    path: str
+
     @property
     @abstractmethod
     def native(self) -> _engine.NativeStore:
@@ -75,6 +79,19 @@ class Upkeep(ABC):
     @abstractmethod
     def wait(self) -> None:
         """Waits for saves in the background."""
+
+    def make_room(self, needed: int) -> int:
+        """Makes room for so many bytes, as a save does, if quota or disk may not have it.
+
+        What the store's own keep rules do not keep is let go, never the newest verified checkpoint
+        of a run. Returns how many checkpoints went.
+        """
+        native = self.native
+        left, free = native.quota_left(), os.statvfs(self.path)
+        if min(free.f_bavail * free.f_frsize, needed if left is None else left) >= needed:
+            return 0
+        _log.info("room is made for %d bytes", needed)
+        return native.make_room()
 
     @property
     def runs(self) -> list[str]:

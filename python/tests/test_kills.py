@@ -30,6 +30,8 @@ TRANSACTIONS = {"dcp_ranks": (5, 9)}
         "accelerate_loop",
         "jax_pytree",
         "keras_fit",
+        "tensorflow_loop",
+        "deepspeed_loop",
         "dcp_ranks",
     ],
 )
