@@ -15,6 +15,10 @@ import milepost
 REPOSITORY = Path(__file__).parent.parent.parent
 EXAMPLES = REPOSITORY / "examples"
 CHANGED_LINES_MAX = 5
+#: DeepSpeed compiles its communication with the tools beside the interpreter.
+BESIDE = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "PATH": BESIDE}
+BACKENDS = {"tensorflow_loop.py": "tensorflow"}
 
 
 def run(name: str, tmp_path: Path, *args: str) -> list[str]:
@@ -25,7 +29,7 @@ def run(name: str, tmp_path: Path, *args: str) -> list[str]:
         text=True,
         cwd=tmp_path,
         timeout=240,
-        env={**os.environ, "KERAS_BACKEND": "torch"},
+        env={**os.environ, **ENVIRONMENT, "KERAS_BACKEND": BACKENDS.get(name, "torch")},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -50,10 +54,12 @@ def test_the_plain_loop_resumes_bit_for_bit(tmp_path: Path) -> None:
     [
         "accelerate_loop",
         "dcp_processes",
+        "deepspeed_zero",
         "hugging_face",
         "jax_pytree",
         "keras_model",
         "lightning_module",
+        "tensorflow_loop",
     ],
 )
 def test_an_example_of_a_framework_resumes_to_the_same_end(name: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keras on two back ends: trained, stopped after half of its epochs, resumed in another process."""
+"""Keras on three back ends: trained, stopped after half its epochs, resumed in a new process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ print(json.dumps([keras.backend.backend(), start, digest.hexdigest()]))
 """
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
 def test_it_resumes_bit_for_bit(tmp_path: Path, backend: str) -> None:
     program = tmp_path / "train.py"
     program.write_text(PROGRAM)
