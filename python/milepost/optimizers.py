@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: A tensor, how it came from others (`adam`, `second-moment` or `momentum`), and those others.
+#: A tensor, how it came from others (`adam`, `second-moment`, `momentum`, `average` or `copy`), and
+#: those others.
 Relation = tuple[str, str, list[str]]
 
 
@@ -36,6 +37,11 @@ def relations(optimizer: Any, name_of: Callable[[Any], str | None]) -> Iterator[
                 yield square, "second-moment", [mean]
         elif buffer is not None and name is not None:
             yield name, "momentum", [buffer]
+
+
+def weights(optimizer: Any) -> list[Any]:
+    """The tensors that an optimizer moves, in its order."""
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
 
 
 def _name(value: Any, name_of: Callable[[Any], str | None]) -> str | None:

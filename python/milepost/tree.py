@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
-from milepost import optimizers, scalars, stateful
+from milepost import modules, optimizers, scalars, stateful
 from milepost.errors import UnsupportedTypeError
 from milepost.leaves import Leaf, as_leaf
 from milepost.names import Names, Path, shown
@@ -61,6 +61,8 @@ def encode(tree: Any) -> Encoded:
     root = encoder.node(tree, ())
     for optimizer in encoder.optimizers:
         encoder.result.relations.extend(optimizers.relations(optimizer, encoder.name_of))
+    alike = modules.relations(encoder.modules, encoder.optimizers, encoder.name_of)
+    encoder.result.relations.extend(alike)
     document = {"format": FORMAT, "version": VERSION, "root": root}
     encoder.result.document = json.dumps(document, separators=(",", ":")).encode("ascii")
     return encoder.result
@@ -73,6 +75,7 @@ class _Encoder:
         self._seen: dict[object, str] = {}
         self._open: set[int] = set()
         self.optimizers: list[Any] = []
+        self.modules: list[Any] = []
 
     def name_of(self, array: Any) -> str | None:
         """What an array is saved as, if it is."""
@@ -129,6 +132,8 @@ class _Encoder:
             return self._named_tuple(value, path)
         if optimizers.is_optimizer(value):
             self.optimizers.append(value)
+        elif modules.is_module(value):
+            self.modules.append(value)
         state = stateful.take(value)
         if state is not NotImplemented:
             return {"state": self.node(state, path)}

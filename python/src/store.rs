@@ -88,12 +88,11 @@ impl SaveRequest<'_> {
                 ("momentum", [buffer]) => Relation::Momentum {
                     buffer: buffer.clone(),
                 },
+                ("average", [of]) => Relation::Average { of: of.clone() },
+                ("copy", [of]) => Relation::Copy { of: of.clone() },
                 _ => {
-                    return Err(no_word(
-                        "relation",
-                        kind,
-                        "adam, second-moment and momentum",
-                    ));
+                    let known = "adam, second-moment, momentum, average and copy";
+                    return Err(no_word("relation", kind, known));
                 }
             };
             Ok((tensor.as_str(), relation))

@@ -1,7 +1,8 @@
-"""Optimizers tell the store which tensors foretell each other."""
+"""Optimizers and modules tell the store which tensors foretell each other."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import milepost
+from milepost.tree import encode
 
 
 def trained(optimizer: str) -> tuple[Any, Any, list[Any]]:
@@ -54,3 +56,55 @@ def test_an_optimizer_without_its_model_relates_the_moments(tmp_path: Path) -> N
             report = store.save(number, optim).result()
         # The second moments cost next to nothing, the first moments nearly all.
         assert report.added_bytes < 0.6 * report.logical_bytes
+
+
+def related(state: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Averages and copies that are found in a state."""
+    found = encode(state).relations
+    return {(name, kind, of[0]) for name, kind, of in found if kind in ("average", "copy")}
+
+
+def test_averages_and_copies_are_found_whatever_they_are_called() -> None:
+    model, optim, _ = trained("adamw")
+    averaged = torch.optim.swa_utils.AveragedModel(model, use_buffers=True)
+    names = [name for name, _ in model.named_parameters()]
+    averages = {(f"zz.module.{n}", "average", f"net.{n}") for n in names}
+    assert related({"optim": optim, "net": model, "zz": averaged}) == averages
+    kept, half = copy.deepcopy(model), copy.deepcopy(model).half()
+    copies = {(f"served.{n}", "copy", f"net.{n}") for n in names}
+    copies |= {(f"served.{n}", "copy", f"kept.{n}") for n in names}
+    kept_averages = {(f"kept.{n}", "average", f"net.{n}") for n in names}
+    state = {"kept": kept, "served": half, "net": model, "optim": optim}
+    assert related(state) == copies | kept_averages
+    # Nobody says which of the two averages the other.
+    assert related({"net": model, "kept": kept}) == set()
+    assert related({"net": model, "other": torch.nn.Linear(3, 3), "optim": optim}) == set()
+
+
+def test_masters_that_an_optimizer_moves_are_found() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)).bfloat16()
+    masters = [p.detach().float().requires_grad_() for p in model.parameters()]
+    optim = torch.optim.AdamW(masters)
+    names = [name for name, _ in model.named_parameters()]
+    expected = {(f"model.{n}", "copy", f"masters.{i}") for i, n in enumerate(names)}
+    assert related({"model": model, "masters": masters, "optim": optim}) == expected
+
+
+def test_an_average_and_a_copy_cost_little(tmp_path: Path) -> None:
+    model, optim, _ = trained("sgd")
+    decay = torch.optim.swa_utils.get_ema_multi_avg_fn(0.9)
+    averaged = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=decay)
+    served = copy.deepcopy(model).bfloat16()
+    with milepost.open(tmp_path / "store", restore_budget=16) as store:
+        for number in range(6):
+            step(model, optim)
+            averaged.update_parameters(model)
+            served.load_state_dict(model.state_dict())
+            alone = store.save(number, {"net": model, "o": optim}, run="alone").result()
+            state = {"net": model, "o": optim, "z": averaged, "s": served}
+            both = store.save(number, state, run="both").result()
+        extra = both.logical_bytes - alone.logical_bytes
+        assert both.added_bytes < 0.1 * extra, "all but the averages is in the other run"
+        checkpoint = store["both@latest"]
+        assert torch.equal(checkpoint["s.0.weight"].torch(), served[0].weight)
+        assert torch.equal(checkpoint["z.module.0.weight"].torch(), averaged.module[0].weight)
