@@ -37,12 +37,13 @@ TORTURE_BLOCKS ?= 1
 TORTURE_EVERY ?= 1
 TORTURE_SECONDS ?= 3600
 TORTURE_SAVERS ?= 20
+ROUNDS ?= 10000
 
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real \
-	workloads speed compare compare-test scale demo clean
+	workloads speed layer endurance compare compare-test scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -117,6 +118,17 @@ speed: $(TORCH_VENV)/ready ## milepost's saves and restores beside its rivals', 
 	mkdir -p target/speed
 	PYTHONPATH=$(PACKAGE_SITE) $(TORCH_VENV)/bin/python benches/compare/speed.py \
 		--states $(DATA)/pretrain --work target/speed
+
+layer: ## the Python layer's cost over the engine, and what a save in the background blocks
+	$(MAKE) wheel PACKAGE_PROFILE=release
+	mkdir -p target/layer
+	PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/python benches/python_layer.py --work target/layer
+
+endurance: ## ROUNDS=10000 saves and loads in one process: nothing may grow
+	$(MAKE) wheel PACKAGE_PROFILE=release
+	mkdir -p target/endurance
+	PYTHONPATH=$(PACKAGE_SITE) $(PACKAGE_VENV)/bin/python benches/endurance.py --work target/endurance \
+		--rounds $(ROUNDS)
 
 compare: workloads compare-test ## milepost beside its rivals, into docs/: WORKLOADS="step rl" for some
 	cargo build --release --locked

@@ -16,16 +16,15 @@ def main(folder: str, epochs: int) -> None:
     model.compile("adam", loss="mse")
     inputs = np.random.default_rng(0).normal(size=(128, 16)).astype("float32")
     checkpoints = milepost.keras.Checkpoints(folder, monitor="loss:min")
-    epoch = checkpoints.resume(model)
-    print("goes on" if epoch else "begins")
     history = model.fit(
         inputs,
         inputs.sum(1),
         epochs=epochs,
-        initial_epoch=epoch,
-        callbacks=[checkpoints],
         verbose=0,
+        initial_epoch=checkpoints.resume(model),
+        callbacks=[checkpoints],
     )
+    print("goes on" if history.epoch[0] else "begins")
     print(f"loss {history.history['loss'][-1]:.9f}")
 
 

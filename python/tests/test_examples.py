@@ -73,18 +73,27 @@ def test_an_example_of_a_framework_resumes_to_the_same_end(name: str, tmp_path: 
     assert told("parts", 8) == ["goes on", whole[1]]
 
 
-def changed() -> list[str]:
-    before = (EXAMPLES / "plain_torch_before.py").read_text().splitlines()[1:]
-    after = (EXAMPLES / "plain_torch.py").read_text().splitlines()[1:]
-    marked = difflib.ndiff(before, after)
+def changed(name: str) -> list[str]:
+    """The lines of code that differ once a script uses milepost."""
+
+    def code(path: Path) -> list[str]:
+        return [
+            line for line in path.read_text().splitlines() if not line.lstrip().startswith('"""')
+        ]
+
+    marked = difflib.ndiff(code(EXAMPLES / "before" / name), code(EXAMPLES / name))
     return [line for line in marked if line.startswith(("+ ", "- "))]
 
 
-def test_adopting_it_changes_five_lines_at_most_and_the_documentation_shows_them() -> None:
-    added = [line[2:].strip() for line in changed() if line.startswith("+ ")]
+@pytest.mark.parametrize("name", sorted(p.name for p in (EXAMPLES / "before").iterdir()))
+def test_adopting_it_changes_five_lines_at_most_and_the_documentation_shows_them(
+    name: str, tmp_path: Path
+) -> None:
+    run(f"before/{name}", tmp_path, "before", "8")
+    added = [line[2:].strip() for line in changed(name) if line.startswith("+ ")]
     assert 0 < len(added) <= CHANGED_LINES_MAX
     shown = (REPOSITORY / "docs" / "python.md").read_text()
-    for line in changed():
+    for line in changed(name):
         assert line[:1] + line[2:] in shown.splitlines(), line
 
 
