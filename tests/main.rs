@@ -18,6 +18,7 @@ mod fork; // a new run is made of what was named
 mod layers; // what each part must not know, read from the sources
 mod listing; // a long history is listed from few files, and truly
 mod make_golden; // makes golden stores, only when asked
+mod open_files; // what a process holds open comes back to the disk
 mod parts; // several writers of one checkpoint: all of it or nothing
 mod properties; // any state, history and options: generated, shrunk when they fail
 mod quota; // a limit to what the store takes

@@ -40,6 +40,7 @@ impl Store {
     /// Opens what is found. It may be forgotten between the two, and be there once more, or
     /// another may be meant by now.
     fn open_found(&self, find: impl Fn() -> Result<Place>) -> Result<Checkpoint> {
+        self.close_removed_packs();
         for _ in 0..RETRIES {
             let place = find()?;
             match self.checkpoint_at(&place) {

@@ -127,6 +127,11 @@ impl Decoder {
         self.last_pack = None;
     }
 
+    /// Lets go of the pack that is held open if a collection has removed it.
+    pub(crate) fn close_removed(&mut self) {
+        self.last_pack.take_if(|(_, pack)| pack.is_removed());
+    }
+
     /// Takes back the buffers that no later step needs.
     fn release(&mut self, recipe: &Recipe, made: &mut [Made], done: usize) {
         let later = recipe.steps.get(done + 1..).unwrap_or_default();

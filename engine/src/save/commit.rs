@@ -31,6 +31,7 @@ use crate::store::txn::Transaction;
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
 pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveReport> {
     let store = &draft.store;
+    store.close_removed_packs();
     if !draft.parts.is_empty() {
         // Its writers keep collectors away, so no room can be made now.
         let txn = store.begin_beside_others(observer)?;

@@ -301,6 +301,12 @@ impl Catalog {
         Ok(pack)
     }
 
+    /// Closes packs that a collection has removed since they were opened.
+    pub(crate) fn close_removed(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, pack| !pack.is_removed());
+    }
+
     fn hold_open(&self, pack: Arc<PackFile>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= OPEN_PACKS_MAX {

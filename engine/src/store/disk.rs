@@ -137,6 +137,11 @@ pub trait FileView: Debug + Send + Sync {
     /// All bytes as memory, where the storage can map them and the reader wants that.
     fn mapped(&self) -> Option<&[u8]>;
 
+    /// Whether no name leads to the file any more: its room comes back once nobody has it open.
+    fn is_removed(&self) -> bool {
+        false
+    }
+
     /// Says that these bytes are about to be read: the storage may begin to fetch them.
     fn will_need(&self, _range: Range<u64>) {}
 }

@@ -224,6 +224,21 @@ impl Store {
             .clear();
     }
 
+    /// Lets go of packs that another process has removed: held open, they keep their room.
+    pub(crate) fn close_removed_packs(&self) {
+        self.0.catalog.close_removed();
+        self.0.reading.close_removed();
+        if let Some(whole) = &*self.0.whole.lock().unwrap_or_else(PoisonError::into_inner) {
+            whole.close_removed();
+        }
+        let mut idle = self
+            .0
+            .decoders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        idle.iter_mut().for_each(Decoder::close_removed);
+    }
+
     /// The packs of the store, each to be proved whole before it is relied on.
     pub(crate) fn whole_packs(&self) -> Result<Arc<Catalog>> {
         let mut held = self.0.whole.lock().unwrap_or_else(PoisonError::into_inner);

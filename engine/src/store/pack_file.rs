@@ -228,6 +228,11 @@ impl PackFile {
         Ok(())
     }
 
+    /// Whether a collection has removed it.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.view.is_removed()
+    }
+
     pub(crate) fn require_len(&self, len: u64) -> Result<()> {
         if self.len() == len {
             return Ok(());

@@ -39,6 +39,10 @@ impl FileView for RealView {
         self.mapping.as_ref().map(Mapping::bytes)
     }
 
+    fn is_removed(&self) -> bool {
+        has_no_name(&self.file)
+    }
+
     fn will_need(&self, range: Range<u64>) {
         // The kernel takes no more at once than its read-ahead window.
         for start in range.clone().step_by(READ_AHEAD) {
@@ -126,4 +130,13 @@ impl FileView for DirectView {
     fn mapped(&self) -> Option<&[u8]> {
         None
     }
+
+    fn is_removed(&self) -> bool {
+        has_no_name(&self.file)
+    }
+}
+
+/// Whether the last name of a file was removed. A file system that cannot tell says no.
+fn has_no_name(file: &File) -> bool {
+    fs::fstat(file).is_ok_and(|stat| stat.st_nlink == 0)
 }
