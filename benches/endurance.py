@@ -4,9 +4,9 @@
 
 A round changes a state, saves it, waiting or in the background, and loads it in one of several
 ways; the last twenty checkpoints stay. Memory, file descriptors and threads are counted by the
-operating system. Prints the most of each within the second tenth of the rounds, and within the
-last; exits with 1 if threads are more then, descriptors by more than there are checkpoints, which
-come and go with collections, or memory by more than so many MiB.
+operating system. Prints the most of each within each tenth of the rounds but the first; exits with
+1 if in the last there are more threads than in the second, more descriptors by more than there are
+checkpoints, which come and go with collections, or more memory by more than so many MiB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,22 +68,21 @@ def a_round(store: milepost.Store, state: dict[str, object], number: int) -> Non
         assert store["latest~1"].step < number and len(store.log()) <= KEPT + 2
 
 
-def endure(work: Path, rounds: int) -> dict[str, object]:
+def endure(work: Path, rounds: int) -> dict[str, Any]:
     shutil.rmtree(work, ignore_errors=True)
     state: dict[str, object] = {"weights": np.random.default_rng(0).normal(size=(64, 256))}
     started = time.monotonic()
     tenth = max(1, rounds // 10)
-    most: list[dict[str, float]] = [{}, {}]
+    most: list[dict[str, float]] = [{} for _ in range(10)]
     with milepost.open(work, chunk_bytes=4096) as store:
         for number in range(rounds):
             a_round(store, state, number)
-            if number // tenth in (1, 9) and number % max(1, tenth // 100) == 0:
-                seen = most[number // tenth == 9]
+            if number % max(1, tenth // 100) == 0:
+                seen = most[min(number // tenth, 9)]
                 for name, value in counted().items():
                     seen[name] = max(value, seen.get(name, 0))
     shutil.rmtree(work)
-    early, late = most
-    return {"rounds": rounds, "early": early, "late": late, "seconds": time.monotonic() - started}
+    return {"rounds": rounds, "most": most, "seconds": time.monotonic() - started}
 
 
 def main() -> int:
@@ -94,13 +94,11 @@ def main() -> int:
     figures = endure(given.work / "endurance", given.rounds)
     if given.out is not None:
         given.out.write_text(json.dumps(figures))
-    early, late = figures["early"], figures["late"]
-    assert isinstance(early, dict) and isinstance(late, dict)
-    print(f"{given.rounds} saves and loads in {figures['seconds']:.0f} s")
-    print("| what | in the second tenth | in the last |\n| --- | --- | --- |")
-    for name in late:
-        print(f"| {name} | {early[name]:.1f} | {late[name]:.1f} |")
-    more = {name: late[name] - early[name] for name in late}
+    most = figures["most"][1:]
+    print(f"{given.rounds} saves and loads in {figures['seconds']:.0f} s; the most in each tenth")
+    for name in most[0]:
+        print(f"{name}: {', '.join(f'{seen[name]:.0f}' for seen in most)}")
+    more = {name: most[-1][name] - most[0][name] for name in most[0]}
     grown = more["memory_mib"] > GROWTH_MIB_MAX
     grown = grown or more["descriptors"] > KEPT or more["threads"] > 0
     print("something grows" if grown else "nothing grows")
