@@ -41,7 +41,10 @@ def main(folder: str, steps: int) -> None:
     """Start the processes and wait for them."""
     with tempfile.TemporaryDirectory() as meet:
         arguments = (str(Path(meet) / "meet"), folder, steps)
-        torch.multiprocessing.spawn(train, arguments, nprocs=PROCESSES)
+        # Such processes skip the interpreter's end, which may meet threads of gloo and abort.
+        torch.multiprocessing.start_processes(
+            train, arguments, nprocs=PROCESSES, start_method="forkserver"
+        )
 
 
 if __name__ == "__main__":

@@ -104,7 +104,9 @@ def test_a_forked_child_reads_and_is_told_to_open_before_it_saves(
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+# What is started in the background of a shell, as by nohup, ignores Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import milepost, numpy as np
 store = milepost.open(sys.argv[1])
 state = {"a": np.random.default_rng(0).random(60_000_000)}
