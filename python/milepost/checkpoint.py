@@ -60,11 +60,14 @@ class Checkpoint(Mapping[str, LazyTensor]):
         self._tensors: dict[str, LazyTensor] | None = None
 
     def __getitem__(self, name: str) -> LazyTensor:
-        """The tensor of that name.
+        """The tensor of that name, or of another name that it is tied to.
 
         Raises NotFoundError, which is a KeyError, if there is none.
         """
-        return require(self._flat(), name)
+        flat = self._flat()
+        if name not in flat:
+            name = self.tied.get(name, name)
+        return require(flat, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -104,6 +107,16 @@ class Checkpoint(Mapping[str, LazyTensor]):
     def blobs(self) -> dict[str, int]:
         """The names of its blobs and their lengths in bytes."""
         return dict(self._blobs)
+
+    @property
+    def tied(self) -> dict[str, str]:
+        """Further names of tensors that were saved in several places, and the first one of each."""
+        found: dict[str, str] = {}
+        for path, told in tree_decode.tensors(self.root()):
+            name = ".".join(part if isinstance(part, str) else repr(part) for part in path)
+            if name not in self._views and told["name"] in self._views:
+                found[name] = told["name"]
+        return found
 
     def blob(self, name: str) -> bytes:
         """The bytes of a blob.

@@ -160,7 +160,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--trusted", action="store_true", help="read pickled indexes of folders")
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each")
     given = parser.parse_args(args)
-    sources = sorted(given.sources, key=lambda s: (step_of(s) is None, step_of(s) or 0, s))
+    listed = [inner for source in given.sources for inner in _inside(source)]
+    sources = sorted(listed, key=lambda s: (step_of(s) is None, step_of(s) or 0, s))
     failed = 0
     with open_store(given.store, run=given.run) as store:
         for source in sources:
@@ -174,6 +175,15 @@ def main(args: Sequence[str] | None = None) -> int:
                 continue
             print(_line(source, report, given.json), flush=True)
     return 1 if failed else 0
+
+
+def _inside(source: str) -> list[str]:
+    """The files in a folder that holds nothing but checkpoints of steps; else what was named."""
+    path = Path(source)
+    inner = sorted(path.iterdir()) if path.is_dir() else []
+    files = all(p.is_file() and p.suffix in _READERS and step_of(p) is not None for p in inner)
+    shards = any("-of-" in p.name for p in inner)
+    return [str(p) for p in inner] if inner and files and not shards else [source]
 
 
 def _line(source: str, report: SaveReport, as_json: bool) -> str:

@@ -39,6 +39,8 @@ from milepost.upkeep import Keep
 
 #: What the small files say they are.
 _FORMAT = "milepost-deepspeed"
+#: A number in a tag that is greater tells no step.
+_STEP_MAX = 2**63
 _MAPPINGS = (dict, collections.OrderedDict)
 _SCALERS = {kind.__name__: kind for kind in (loss_scaler.LossScaler, loss_scaler.DynamicLossScaler)}
 
@@ -69,7 +71,6 @@ class CheckpointEngine(DeepSpeedCheckpointEngine):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self.name = "milepost"
-        self._ranks = Ranks.here()
         self._store = opened(store, run)
         self._run, self._durability, self._keep = run, durability, keep
         self._held: dict[str, Any] = {}
@@ -88,12 +89,13 @@ class CheckpointEngine(DeepSpeedCheckpointEngine):  # type: ignore[misc]
 
         Raises what Store.save raises, in every rank; there is no checkpoint then.
         """
-        ranks, held, self._held = self._ranks, self._held, {}
+        ranks, held, self._held = Ranks.here(), self._held, {}
         files = {os.path.relpath(path, info.save_dir): state for path, state in held.items()}
         placed = ranks.all(lambda: list(files))
         if not any(placed):
             return True
-        before = pointers.read(next(iter(held), ""), _FORMAT)
+        _require_training(placed, info.tag)
+        before = ranks.first(lambda: pointers.read(next(iter(held), ""), _FORMAT))
         id_ = save_together(
             ranks,
             self._store,
@@ -117,8 +119,8 @@ class CheckpointEngine(DeepSpeedCheckpointEngine):  # type: ignore[misc]
 
         # DeepSpeed says which checkpoint is the latest only when this returned in all.
         ranks.all(place)
-        if ranks.index == 0 and before is not None and before["id"] != id_:
-            self._forget(before["id"])
+        if before is not None and before["id"] != id_:
+            ranks.first(lambda: self._forget(before["id"]))
         return True
 
     def load(self, path: File, map_location: Any = None) -> Any:
@@ -144,8 +146,9 @@ class CheckpointEngine(DeepSpeedCheckpointEngine):  # type: ignore[misc]
     def _step(self, tag: str) -> int:
         named = re.search(r"(\d+)\D*$", tag)
         newest = self._store.native.newest(self._run)
-        if named is not None and (newest is None or int(named[1]) > newest["step"]):
-            return int(named[1])
+        number = -1 if named is None else int(named[1])
+        if (-1 if newest is None else newest["step"]) < number < _STEP_MAX:
+            return number
         taken = self._store.log(self._run) if newest is not None else []
         return max((summary.step for summary in taken), default=-1) + 1
 
@@ -194,6 +197,17 @@ def restore(
     return tag
 
 
+def _require_training(placed: list[list[str]], tag: str) -> None:
+    """Refuses in every rank what is no checkpoint, such as the file of `save_16bit_model`."""
+    beside = [n for names in placed for n in names if not n.startswith(f"{tag}{os.sep}")]
+    if beside:
+        raise InvalidInputError(
+            f"{beside[0]!r} is an export, not a part of the checkpoint {tag!r}",
+            code="deepspeed-export",
+            hint="write it with milepost.safetensors.save_file, or by another checkpoint engine",
+        )
+
+
 def _plain(value: Any) -> Any:
     """A state with DeepSpeed's own objects as their values."""
     if type(value) in _MAPPINGS:
@@ -233,11 +247,22 @@ def _object(kind: str, values: dict[str, Any]) -> Any:
 
 
 def _mover(location: Any) -> Callable[[Any], Any]:
-    """Puts tensors where `torch.load` would: a device, or what a function makes of "cpu"."""
+    """Puts tensors where `torch.load` would: they come from "cpu"; what was tied stays so."""
+    if isinstance(location, dict):
+        location = location.get("cpu")
     if location is None or callable(location):
         # They are in main memory, which is what DeepSpeed's functions ask for.
         return lambda value: value
-    return lambda value: value.to(location) if hasattr(value, "to") else value
+    moved: dict[int, tuple[Any, Any]] = {}
+
+    def move(value: Any) -> Any:
+        if not hasattr(value, "untyped_storage"):
+            return value
+        if id(value) not in moved:
+            moved[id(value)] = value, value.to(location)
+        return moved[id(value)][1]
+
+    return move
 
 
 __all__ = ["CheckpointEngine", "restore"]

@@ -167,7 +167,7 @@ def _require_alike(saved: dict[str, Any], there: dict[str, Any]) -> None:
             f"the model differs from the checkpoint: {'; '.join(sorted(wrong)[:3])}{more}",
             code="load",
             hint="build and compile it as it was; names that Keras makes up count on within a "
-            "process, so name the model and its layers",
+            "process: call keras.backend.clear_session() before you build a model again",
         )
 
 

@@ -59,7 +59,9 @@ def _torch_leaf(value: Any, path: str) -> Leaf:
     import torch
 
     why, hint = None, None
-    if type(value).__name__ == "DTensor":
+    if torch.nn.parameter.is_lazy(value):
+        why, hint = "has no shape yet", "run the lazy module once first"
+    elif type(value).__name__ == "DTensor":
         why, hint = "is sharded over processes", "save it with milepost.dcp"
     elif value.device.type == "meta":
         why, hint = "is on the meta device and has no values", "materialize it first"
@@ -192,8 +194,15 @@ def numpy_bytes(array: Any) -> Any:
 
 
 def _jax_leaf(value: Any, path: str) -> Leaf:
+    import jax
     import numpy as np
 
+    if jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
+        raise UnsupportedTypeError(
+            f"the array at {path!r} is of JAX's dtype {value.dtype}, which is no numbers",
+            code="tensor",
+            hint="save jax.random.key_data of it, and wrap it with jax.random.wrap_key_data",
+        )
     if not value.is_fully_addressable:
         raise UnsupportedTypeError(
             f"the array at {path!r} is sharded over processes",
@@ -217,8 +226,8 @@ def _tensorflow_leaf(value: Any, path: str) -> Leaf:
     why, hint = None, None
     if not hasattr(value, "numpy"):
         why, hint = "is of a graph and has no values", "save it outside of tf.function"
-    elif value.dtype.name in ("string", "variant", "resource"):
-        why = f"holds no numbers but {value.dtype.name}s"
+    elif value.dtype.name in ("string", "variant", "resource") or value.dtype.is_quantized:
+        why = f"holds no plain numbers but {value.dtype.name}s"
         hint = "save a tf.train.Checkpoint with milepost.tensorflow"
     if why is not None:
         raise UnsupportedTypeError(f"the tensor at {path!r} {why}", code="tensor", hint=hint)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from milepost import arrays, leaves, stateful, tree, tree_decode
+from milepost import arrays, leaves, optimizers, stateful, tree, tree_decode
 from milepost.checkpoint import Checkpoint
 from milepost.errors import MismatchError
 from milepost.leaves import LeafSpec
@@ -66,7 +66,8 @@ class _Plan:
         elif _is_module(target):
             self._module(target, inner, path)
         elif (give := stateful.giver(target)) is not None:
-            self._give(give, node, path)
+            if self._groups_fit(target, node, path):
+                self._give(give, node, path)
         elif isinstance(target, dict) and _pairs(inner, path) is not None:
             self._dict(target, inner, path)
         elif isinstance(target, list | tuple) and _items(inner) is not None:
@@ -139,6 +140,19 @@ class _Plan:
             self.match(value, child, (*path, index), setter)
         return None
 
+    def _groups_fit(self, target: Any, node: Any, path: Path) -> bool:
+        """Whether an optimizer moves as many tensors, in as many groups, as the saved one did."""
+        if not optimizers.is_optimizer(target):
+            return True
+        saved = self._plain(node)
+        groups = saved.get("param_groups") if isinstance(saved, dict) else None
+        there = [len(group["params"]) for group in target.param_groups]
+        if not isinstance(groups, list) or [len(g["params"]) for g in groups] == there:
+            return True
+        found = [len(group["params"]) for group in groups]
+        self._differs(path, f"groups of {found} tensors are saved, of {there} are here")
+        return False
+
     def _give(self, give: Callable[[Any], object], node: Any, path: Path) -> None:
         self._value(node, path, give)
 
@@ -188,7 +202,11 @@ class _Plan:
                 memoryview(memory)[:] = memoryview(self._direct[name])
             copy(made[name])
         for give in self._after:
-            give()
+            try:
+                give()
+            except Exception as error:
+                error.add_note("milepost: arrays were loaded already when this was raised")
+                raise
 
 
 def leaves_of(value: Any) -> bool:

@@ -7,15 +7,18 @@ alone. What fails in one of them fails in all, so that none waits for another in
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from milepost import _engine, tree
-from milepost.errors import LockedError, StorageError
+from milepost.errors import Error, LockedError, StorageError
 from milepost.store import Store
-from milepost.upkeep import Keep
+from milepost.upkeep import Keep, keep_only
+
+_log = logging.getLogger("milepost")
 
 T = TypeVar("T")
 
@@ -135,8 +138,15 @@ def save_together(
         parts = ranks.all(save_part)
 
         def commit() -> str:
-            given = {**options, "keep": keep, "durability": durability, "wait": True}
-            return store.save(step, shared(), run=run, parts=parts, **given).result().id
+            given = {**options, "durability": durability, "wait": True}
+            report = store.save(step, shared(), run=run, parts=parts, **given).result()
+            if keep is not None:
+                try:
+                    keep_only(store.native, report, keep)
+                except Error as error:
+                    # It is saved all the same; the next save forgets what this one could not.
+                    _log.error("step %s is saved; forgetting older ones failed: %s", step, error)
+            return report.id
 
         return ranks.first(commit)
     finally:

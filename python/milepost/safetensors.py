@@ -19,8 +19,9 @@ from types import TracebackType
 from typing import Any
 
 from milepost.checkpoint import Checkpoint
-from milepost.errors import InvalidInputError, NotFoundError
+from milepost.errors import InvalidInputError, NotFoundError, UnsupportedTypeError
 from milepost.lazy import LazyTensor
+from milepost.leaves import as_leaf
 from milepost.opening import open as open_store
 
 #: What `milepost save` keeps of a file that it saved.
@@ -67,6 +68,13 @@ def save_file(
             f"{revision!r} names no step to save", hint="STORE@step:N or STORE@RUN@step:N"
         )
     run, step = found["run"] or "main", found["step"]
+    for name, value in tensors.items():
+        if as_leaf(value, name) is None:
+            raise UnsupportedTypeError(
+                f"{name!r} is a {type(value).__name__}, not a tensor",
+                code="leaf",
+                hint="milepost.open(...).save takes trees of anything",
+            )
     with open_store(folder, run=run) as store:
         store.save(None if step is None else int(step), dict(tensors), metadata=metadata)
 
@@ -110,8 +118,10 @@ class safe_open:
         return self._checkpoint[name]
 
     def keys(self) -> list[str]:
-        """The names of all tensors, sorted."""
-        return list(self._file.keys() if self._checkpoint is None else self._checkpoint)
+        """The names of all tensors, sorted; of tied ones every name."""
+        if self._checkpoint is None:
+            return list(self._file.keys())
+        return sorted([*self._checkpoint, *self._checkpoint.tied])
 
     def offset_keys(self) -> list[str]:
         """The names of all tensors, in an order that is good to read them in."""
@@ -178,7 +188,8 @@ def _open_file(filename: File, framework: str, device: Any) -> Any:
 def export(checkpoint: Checkpoint, filename: File) -> None:
     """Writes a checkpoint's tensors as a safetensors file, which appears whole or not at all.
 
-    A file that was saved with `milepost save` comes back byte for byte. Values of the tree that
+    A file that was saved with `milepost save` comes back byte for byte. Tied tensors are written
+    under each of their names. Values of the tree that
     are no tensors are not part of such a file.
     """
     target = os.path.abspath(os.fspath(filename))
@@ -205,7 +216,8 @@ def _header(checkpoint: Checkpoint) -> tuple[bytes, list[str]]:
         told.pop("__metadata__", None)
         return header, sorted(told, key=lambda name: told[name]["data_offsets"])
     # Wide elements first, as the safetensors package writes them.
-    names = sorted(checkpoint, key=lambda n: (-_width(checkpoint[n]), n))
+    every = [*checkpoint, *checkpoint.tied]
+    names = sorted(every, key=lambda n: (-_width(checkpoint[n]), n))
     entries: dict[str, Any] = {}
     if checkpoint.metadata:
         entries["__metadata__"] = checkpoint.metadata

@@ -107,6 +107,8 @@ def _decode_numpy(described: Any, data: str) -> Any:
     import numpy as np
 
     dtype = numpy_dtype(described)
+    if not dtype.itemsize:
+        return np.zeros((), dtype)[()]
     return np.frombuffer(base64.b64decode(data), dtype=dtype, count=1)[0]
 
 

@@ -104,7 +104,7 @@ class Store(Upkeep):
         request["parent"], request["full"], request["level"] = parent, full, level
         request["tags"] = [tags] if isinstance(tags, str) else list(tags)
         request["metadata"], request["parts"] = dict(metadata or {}), list(parts)
-        request["metrics"] = {name: float(value) for name, value in (metrics or {}).items()}
+        request["metrics"] = {name: _metric(name, value) for name, value in (metrics or {}).items()}
         return self.submit(handle, encoded, request, wait, keep, progress)
 
     def request(
@@ -316,9 +316,21 @@ class Store(Upkeep):
             raise ClosedError("the store is closed", hint="open it again with milepost.open")
 
 
+def _metric(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if hasattr(value, "detach") else value)
+    except (TypeError, ValueError):
+        raise InvalidInputError(
+            f"the metric {name!r} is {value!r}, which is no number", code="metric"
+        ) from None
+
+
 def _step(step: int) -> int:
     # NumPy's integers are steps too.
-    number = int(step)
+    try:
+        number = int(step)
+    except (TypeError, ValueError):
+        number = -1
     if isinstance(step, bool) or number != step or not 0 <= number < 2**64:
         raise InvalidInputError(f"{step!r} is no training step", code="step", hint="0 or more")
     return number

@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from milepost.background import SaveHandle
 from milepost.checkpoint import Checkpoint
-from milepost.errors import InvalidInputError, NotFoundError
+from milepost.errors import InvalidInputError, NotFoundError, UnsupportedTypeError
 from milepost.opening import File, opened
 from milepost.reports import Summary
 from milepost.store import Store
@@ -72,8 +72,9 @@ def restore(checkpoint: tf.train.Checkpoint, found: Checkpoint) -> Any:
     try:
         status.assert_consumed()
     except AssertionError:
-        # What is made later is set later, from what is in memory until then.
-        weakref.finalize(checkpoint, place.remove)
+        # What is made later is set later, from what is in memory until then: as long as anything
+        # holds the restore itself, as what waits for it does.
+        weakref.finalize(getattr(status, "_checkpoint", checkpoint), place.remove)
     else:
         place.remove()
     return status
@@ -103,10 +104,19 @@ def _read(prefix: str) -> dict[str, Any]:
         [value] = tf.raw_ops.RestoreV2(
             prefix=prefix, tensor_names=[name], shape_and_slices=[""], dtypes=[types[name]]
         )
+        if types[name].is_quantized:
+            raise UnsupportedTypeError(
+                f"{name!r} is of TensorFlow's dtype {types[name].name}, which cannot be stored",
+                code="tensor",
+                hint="leave it out of the tf.train.Checkpoint",
+            )
         if types[name] == tf.variant:
             variants[name] = tf.io.serialize_tensor(value).numpy()
         elif types[name] == tf.string:
-            strings[name] = [list(value.shape), list(np.reshape(value.numpy(), -1))]
+            held = value.numpy()
+            # NumPy would cut a scalar's zeros off.
+            flat = [held] if isinstance(held, bytes) else list(np.reshape(held, -1))
+            strings[name] = [list(value.shape), flat]
         else:
             tree[name] = value.numpy()
     tree[_OTHERS] = {"strings": strings, "variants": variants}
@@ -133,7 +143,8 @@ def _write(prefix: str, tree: Mapping[str, Any]) -> None:
 class CheckpointManager:
     """Saves a tf.train.Checkpoint to a run and restores it, with the methods of TensorFlow's own.
 
-    Steps are the checkpoint's `save_counter`, or the numbers that `save` is given. Of all, the last
+    Steps are the checkpoint's `save_counter`, which goes on behind the newest also after an older
+    one was restored, or the numbers that `save` is given. Of all, the last
     `max_to_keep` stay, and what `keep` keeps beside; None keeps all. With `step_counter` and
     `checkpoint_interval`, `save` passes over a call that comes less than so many steps after the
     last. `init_fn` is called by `restore_or_initialize` if there is nothing to restore.
@@ -166,6 +177,8 @@ class CheckpointManager:
         if max_to_keep is not None:
             self._keep = dataclasses.replace(keep or Keep(), last=max_to_keep)
         self._last_step: int | None = None
+        newest = self._store.native.newest(run)
+        self._newest = 0 if newest is None else newest["step"]
 
     @property
     def checkpoint(self) -> tf.train.Checkpoint:
@@ -213,10 +226,11 @@ class CheckpointManager:
             return None
         self._store.raise_failure()
         # It is made by being asked for, and is a part of what is saved.
-        self._checkpoint.save_counter.assign_add(1)
-        number = checkpoint_number
-        if number is None:
-            number = int(self._checkpoint.save_counter.numpy())
+        counter = self._checkpoint.save_counter
+        # Behind the newest, also after an older one was restored: nothing is overwritten.
+        counter.assign(max(int(counter.numpy()), self._newest) + 1)
+        number = int(counter.numpy()) if checkpoint_number is None else checkpoint_number
+        self._newest = max(self._newest, number)
         save(
             self._checkpoint,
             self._store,

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from milepost import tree
 from milepost.background import SaveHandle
 from milepost.opening import open as open_store
 from milepost.reports import LoadReport
@@ -141,7 +142,9 @@ class Resumed:
         self.store.__exit__(kind, error, trace)
 
 
-def resume(path: str | os.PathLike[str], *, run: str = "main", **parts: Any) -> Resumed:
+def resume(
+    path: str | os.PathLike[str], *, run: str = "main", strict: bool = True, **parts: Any
+) -> Resumed:
     """Opens a store, made if there is none, and loads the newest checkpoint of a run, if any.
 
         run = milepost.resume("runs/gpt2", model=model, optimizer=optimizer)
@@ -149,12 +152,17 @@ def resume(path: str | os.PathLike[str], *, run: str = "main", **parts: Any) -> 
             ...
             run.save(step)
 
-    `parts` are those of Training: the random generators come with them.
+    `parts` are those of Training: the random generators come with them. Without `strict`, what
+    fits is loaded.
 
-    Raises MismatchError if the parts do not fit what was saved: nothing was changed then.
+    Raises UnsupportedTypeError if a part cannot be saved, MismatchError if the parts do not fit
+    what was saved: nothing was changed then.
     """
-    store, training = open_store(path, run=run), Training(**parts)
-    return Resumed(store, training, training.resume(store))
+    training = Training(**parts)
+    # What cannot be saved is better told before the first step than after it.
+    tree.encode(training.tree())
+    store = open_store(path, run=run)
+    return Resumed(store, training, training.resume(store, strict=strict))
 
 
 class ResumableLoader:

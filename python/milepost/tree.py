@@ -79,7 +79,10 @@ class _Encoder:
 
     def name_of(self, array: Any) -> str | None:
         """What an array is saved as, if it is."""
-        leaf = as_leaf(array, "")
+        try:
+            leaf = as_leaf(array, "")
+        except UnsupportedTypeError:
+            return None
         return None if leaf is None else self._seen.get(leaf.identity)
 
     def node(self, value: Any, path: Path) -> Any:

@@ -113,6 +113,25 @@ class Builder:
         return self.build(node)
 
 
+def tensors(node: Any, path: Path = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The paths of all tensors below a node, and what is told of each, also of those met before."""
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from tensors(child, (*path, index))
+    elif isinstance(node, dict) and len(node) == 1:
+        [(key, held)] = node.items()
+        if key == "tensor":
+            yield path, held
+        elif key in _DICT_OF:
+            for _, child, at in pairs(held, path):
+                yield from tensors(child, at)
+        elif key in ("state", "tuple"):
+            yield from tensors(held, path)
+        elif key == "named":
+            for field, child in zip(held["fields"], held["items"], strict=True):
+                yield from tensors(child, (*path, field))
+
+
 def pairs(held: list[Any], path: Path) -> Iterator[tuple[Any, Any, Path]]:
     """The pairs of a mapping's node: a key's node, a value's node, and the value's path."""
     for key, value in held:

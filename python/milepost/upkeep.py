@@ -81,10 +81,11 @@ class Upkeep(ABC):
         """Waits for saves in the background."""
 
     def make_room(self, needed: int) -> int:
-        """Makes room for so many bytes, as a save does, if quota or disk may not have it.
+        """Makes room for so many bytes if quota or disk may not have it.
 
-        What the store's own keep rules do not keep is let go, never the newest verified checkpoint
-        of a run. Returns how many checkpoints went.
+        Nobody knows yet how little of them will be new. What the store's own keep rules do not
+        keep is let go, never the newest verified checkpoint of a run. Returns how many
+        checkpoints went.
         """
         native = self.native
         left, free = native.quota_left(), os.statvfs(self.path)

@@ -49,7 +49,12 @@ def test_tensors_and_variables_are_leaves(store: milepost.Store) -> None:
 
 
 def test_what_has_no_numbers_is_refused_with_its_path(store: milepost.Store) -> None:
-    for value, why in ((tf.constant("a"), "string"), (tf.ragged.constant([[1], []]), "Ragged")):
+    small = tf.cast(tf.constant([1]), tf.qint8)
+    for value, why in (
+        (tf.constant("a"), "string"),
+        (tf.ragged.constant([[1], []]), "Ragged"),
+        (small, "qint8"),
+    ):
         with pytest.raises(milepost.UnsupportedTypeError, match=why) as caught:
             store.save(1, {"in": [value]})
         assert "in[0]" in str(caught.value)
@@ -70,17 +75,27 @@ def tracked() -> tuple[object, Callable[[], tuple[object, ...]]]:
     iterator = iter(tf.data.Dataset.range(20).shuffle(20, seed=3).batch(2))
     draws = tf.random.Generator.from_seed(7)
     words = tf.Variable(["a", "b"])
+    # NumPy cuts zeros off the end of bytes, if it is let.
+    zeros, empty = tf.Variable(b"ab\0\0"), tf.Variable(b"")
     optimizer = tf.keras.optimizers.Adam(0.1)
     optimizer.build([weights])
     checkpoint = tf.train.Checkpoint(
-        weights=weights, iterator=iterator, draws=draws, words=words, optimizer=optimizer
+        weights=weights,
+        iterator=iterator,
+        draws=draws,
+        words=words,
+        optimizer=optimizer,
+        zeros=zeros,
+        empty=empty,
     )
 
     def go_on() -> tuple[object, ...]:
         noise = draws.normal((3, 4))
         optimizer.apply_gradients([(weights + noise, weights)])
         words.assign(tf.strings.join([words, ["x", "y\u00e9"]]))
-        return weights.numpy().tobytes(), next(iterator).numpy().tolist(), words.numpy().tolist()
+        told = words.numpy().tolist(), zeros.numpy(), empty.numpy()
+        zeros.assign(b"c\0")
+        return weights.numpy().tobytes(), next(iterator).numpy().tolist(), *told
 
     return checkpoint, go_on
 
@@ -114,6 +129,23 @@ def test_what_is_made_later_is_restored_later(tmp_path: Path) -> None:
         late.b = tf.Variable(0.0)
         assert late.b.numpy() == 2.5
         del late, status
+        gc.collect()
+    assert not tf.io.gfile.glob("ram://milepost-*/*")
+
+
+def test_a_module_is_restored_when_it_is_built_though_the_checkpoint_is_gone(
+    tmp_path: Path,
+) -> None:
+    with milepost.open(tmp_path / "s") as store:
+        save(tf.train.Checkpoint(m=tf.train.Checkpoint(w=tf.Variable([5.0]))), store, 1)
+        module = tf.Module()
+        restore(tf.train.Checkpoint(m=module), store[1])
+        gc.collect()
+        module.w = tf.Variable([0.0])
+        assert module.w.numpy() == [5.0]
+        # What nobody waits for any more is not kept.
+        for _ in range(3):
+            restore(tf.train.Checkpoint(), store[1]).expect_partial()
         gc.collect()
     assert not tf.io.gfile.glob("ram://milepost-*/*")
 
@@ -156,6 +188,9 @@ def test_the_manager_saves_restores_and_rotates(tmp_path: Path) -> None:
     assert second.save() == "main@step:5" and second.save(77, check_interval=False)
     second.restore(2)
     assert weights.numpy().tolist() == [2.0, -2.0]
+    # What goes on from an older one comes behind the newest.
+    assert second.save(check_interval=False) == "main@step:78"
+    assert second.save(check_interval=False) == "main@step:79"
     second.close()
     for wrong in ({"max_to_keep": 0}, {"checkpoint_interval": 3}):
         with pytest.raises(milepost.InvalidInputError):

@@ -100,3 +100,14 @@ def test_folders_come_in(tmp_path: Path) -> None:
     assert "config.json" in store["hf"].load()["files"]
     convert.import_into(store, folder / "model.safetensors", run="one", step=3)
     assert store["one"].load()["w"].tolist() == list(range(6))
+
+
+def test_a_folder_of_checkpoints_is_taken_file_by_file(tmp_path: Path) -> None:
+    """It came in as one checkpoint of opaque files."""
+    old = tmp_path / "old"
+    old.mkdir()
+    for step in (2, 10):
+        torch.save(state(step), old / f"step-{step}.pt")
+    assert convert.main([str(tmp_path / "s"), str(old)]) == 0
+    store = milepost.open(tmp_path / "s")
+    assert [s.step for s in store.log()] == [2, 10] and "model.weight" in store[10]

@@ -104,6 +104,11 @@ if mode == "elsewhere":
     else:
         sys.exit("half a checkpoint was saved")
     assert not os.path.exists(f"{folder}/never/file0")
+    # An export is refused in every rank, and nothing that was saved is touched.
+    try:
+        made.save_16bit_model(f"{folder}/export")
+    except milepost.InvalidInputError as error:
+        assert error.code == "deepspeed-export", error
     try:
         made.checkpoint_engine.load(f"{folder}/never/file0")
     except milepost.NotFoundError:

@@ -190,3 +190,18 @@ def test_a_read_only_array_gets_an_error_not_a_crash(store: milepost.Store) -> N
         store.load_into({"a": target})
     with pytest.raises(milepost.InvalidInputError):
         store[1]["a"].read_into(memoryview(bytes(40)))
+
+
+def test_an_optimizer_of_other_groups_is_a_mismatch_and_nothing_is_changed(
+    store: milepost.Store,
+) -> None:
+    """It was found out by the optimizer itself, when the model had been overwritten."""
+    model = net(1)
+    store.save(1, {"model": model, "optim": torch.optim.AdamW(model.parameters())})
+    other = net(2)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    halves = [{"params": part.parameters()} for part in (other[0], other[2])]
+    with pytest.raises(milepost.MismatchError) as caught:
+        store.load_into({"model": other, "optim": torch.optim.AdamW(halves)})
+    assert "groups of" in str(caught.value.report.mismatched)
+    assert same(dict(other.state_dict()), before)

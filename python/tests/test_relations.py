@@ -108,3 +108,17 @@ def test_an_average_and_a_copy_cost_little(tmp_path: Path) -> None:
         checkpoint = store["both@latest"]
         assert torch.equal(checkpoint["s.0.weight"].torch(), served[0].weight)
         assert torch.equal(checkpoint["z.module.0.weight"].torch(), averaged.module[0].weight)
+
+
+def test_what_is_not_saved_stops_no_save(tmp_path: Path) -> None:
+    """A buffer that is not part of a module's state could not be stored, and none was asked to."""
+
+    class Graph(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 3)
+            self.register_buffer("edges", torch.eye(3).to_sparse(), persistent=False)
+
+    model = Graph()
+    state = {"m": model, "e": copy.deepcopy(model), "o": torch.optim.SGD(model.parameters())}
+    with milepost.open(tmp_path / "s") as store:
+        assert len(store.save(1, state).result().id) == 64

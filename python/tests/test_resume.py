@@ -142,3 +142,15 @@ def test_the_parts_of_a_training(store: milepost.Store) -> None:
         milepost.Training(epoch=0).resume(store)
     with pytest.raises(milepost.NotFoundError):
         again.resume(store, "nope")
+
+
+def test_resume_refuses_at_once_what_could_not_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(milepost.UnsupportedTypeError, match="hook"):
+        milepost.resume(tmp_path / "s", hook=lambda: 1)
+    model = torch.nn.Linear(2, 2)
+    with milepost.resume(tmp_path / "s", model=model) as run:
+        run.save(0)
+    with pytest.raises(milepost.MismatchError):
+        milepost.resume(tmp_path / "s", model=model, epoch=3)
+    with milepost.resume(tmp_path / "s", strict=False, model=model, epoch=3) as run:
+        assert run.start == 1 and run.training.epoch == 3

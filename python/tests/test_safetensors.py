@@ -100,3 +100,26 @@ def test_frameworks_that_are_none_and_stores_that_are_not_there(tmp_path: Path) 
     with pytest.raises(milepost.NotFoundError):
         load_file(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_tied_tensors_keep_every_name_and_what_is_no_tensor_is_refused(tmp_path: Path) -> None:
+    """They were stored once and came back under one of their names only."""
+    weight = torch.randn(4, 3)
+    saved = {"emb": weight, "head": weight, "view": weight[:2], "other": torch.ones(2)}
+    where = tmp_path / "s"
+    save_file(saved, where)
+    assert same(load_file(where), dict(sorted(saved.items())))
+    with safe_open(where, "pt") as opened:
+        assert opened.keys() == sorted(saved)
+        assert torch.equal(opened.get_slice("head")[1:3], weight[1:3])
+    with milepost.open(where) as store:
+        assert store["latest"].tied == {"head": "emb"}
+        store.save(7, {"net": {"a": weight, "b": [1, weight]}})
+        assert torch.equal(store[7]["net.b.1"].torch(), weight)
+        export(store[7], tmp_path / "x.safetensors")
+    assert same(
+        safetensors.torch.load_file(tmp_path / "x.safetensors"),
+        {"net.a": weight, "net.b.1": weight},
+    )
+    with pytest.raises(milepost.UnsupportedTypeError, match="'x' is a int"):
+        save_file({"w": weight, "x": 5}, where)

@@ -173,3 +173,33 @@ def test_no_source_of_the_package_can_unpickle_code() -> None:
         loads = [line for line in code.splitlines() if "torch.load(" in line]
         assert all("weights_only=True" in line for line in loads), source
         assert not loads or source.name == "convert.py"
+
+
+@pytest.mark.parametrize("value", [np.str_(""), np.bytes_(b""), np.void(b""), np.str_("a")])
+def test_numpy_scalars_of_no_bytes_do_not_spoil_a_tree(store: milepost.Store, value: Any) -> None:
+    """They could be saved, and nothing of the checkpoint could be loaded."""
+    store.save(1, {"v": value, "w": 2})
+    found = store[1].load()
+    assert found["v"].tobytes() == value.tobytes() and type(found["v"]) is type(value)
+
+
+def test_what_has_no_values_yet_is_refused_with_its_path(store: milepost.Store) -> None:
+    import jax
+
+    for value, why in (
+        ({"m": torch.nn.LazyLinear(3)}, "net.m.weight.*no shape yet"),
+        ([jax.random.key(0)], r"net\[0\].*no numbers"),
+    ):
+        with pytest.raises(milepost.UnsupportedTypeError, match=why):
+            store.save(1, {"net": value})
+
+
+def test_metrics_are_numbers_also_those_with_a_gradient(
+    store: milepost.Store, recwarn: pytest.WarningsRecorder
+) -> None:
+    store.save(1, {}, metrics={"loss": torch.ones((), requires_grad=True) * 2})
+    assert store[1].metrics == {"loss": 2.0} and not recwarn.list
+    with pytest.raises(milepost.InvalidInputError, match="'loss' is 'x'"):
+        store.save(2, {}, metrics={"loss": "x"})  # type: ignore[dict-item]
+    with pytest.raises(milepost.InvalidInputError, match="'a' is no training step"):
+        store.save("a", {})  # type: ignore[arg-type]
