@@ -14,6 +14,7 @@ mod explore; // crashes at every moment of a workload
 mod interleaved; // one operation in the middle of another
 mod recover; // work after a crash, and crashes of that
 mod regression; // the stories of what once went wrong
+mod scene; // a disk at a certain point, and what may happen from there
 mod workload; // what is done
 
 use crate::support::broken_disk::Fault;

@@ -47,6 +47,30 @@ impl Catalog {
         Ok(false)
     }
 
+    /// As [`Catalog::settle`], of packs that are all known. The last record of a chunk stays, so
+    /// that what is wrong with it can be told.
+    pub(crate) fn pass_over_unsound(&self, chunk: &ChunkId, sound: &mut HashSet<ChunkId>) -> bool {
+        if sound.contains(chunk) {
+            return true;
+        }
+        while let Some(found) = self.find(chunk) {
+            // Depth falls with every input, so this ends.
+            let is_sound = found.entry.inputs.iter().all(|input| {
+                let below = self.find(input).map(|i| i.entry.depth < found.entry.depth);
+                below == Some(true) && self.pass_over_unsound(input, sound)
+            });
+            if is_sound {
+                sound.insert(*chunk);
+                return true;
+            }
+            if self.records_of(chunk).len() == 1 {
+                break;
+            }
+            self.drop_record(chunk);
+        }
+        false
+    }
+
     /// Forgets the least deep record of a chunk; the next takes its place.
     pub(crate) fn drop_record(&self, chunk: &ChunkId) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);

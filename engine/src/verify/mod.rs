@@ -8,7 +8,7 @@ mod graph;
 mod hits;
 mod records;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
@@ -182,6 +182,14 @@ impl Store {
             packs = packs::list(disk)?;
             findings.packs.clear();
             open_packs(self, &catalog, &packs, &mut findings, observer)?;
+            graph = Graph::new(&catalog, manifests.needed.keys());
+        }
+        if !graph.is_whole() {
+            // Of two codings that a killed compaction left, one may lack what it was coded against.
+            let mut sound = HashSet::new();
+            for chunk in manifests.needed.keys() {
+                catalog.pass_over_unsound(chunk, &mut sound);
+            }
             graph = Graph::new(&catalog, manifests.needed.keys());
         }
         note_missing_packs(&catalog, &graph, &manifests, &mut findings);
