@@ -104,11 +104,16 @@ if mode == "elsewhere":
     else:
         sys.exit("half a checkpoint was saved")
     assert not os.path.exists(f"{folder}/never/file0")
-    # An export is refused in every rank, and nothing that was saved is touched.
+    # An export, as of save_16bit_model, lies in no tag's folder: it is refused in every rank.
+    made.checkpoint_engine.create(info)
+    if rank == "0":
+        made.checkpoint_engine.save({"fine": 1}, f"{folder}/pytorch_model.bin")
     try:
-        made.save_16bit_model(f"{folder}/export")
+        made.checkpoint_engine.commit(info)
     except milepost.InvalidInputError as error:
         assert error.code == "deepspeed-export", error
+    else:
+        sys.exit("an export was taken for a checkpoint")
     try:
         made.checkpoint_engine.load(f"{folder}/never/file0")
     except milepost.NotFoundError:
