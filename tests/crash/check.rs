@@ -1,6 +1,6 @@
 //! The invariants, checked on what a crash left, against what the test knows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use milepost_engine::store::disk::Disk;
 use milepost_engine::store::path;
 use milepost_engine::{
-    Checkpoint, Durability, ErrorKind, Listing, Store, Unobserved, VerifyOptions,
+    Checkpoint, Durability, ErrorKind, Listing, PackId, Store, Summary, Unobserved, VerifyOptions,
 };
 
 use super::content::content;
@@ -40,21 +40,62 @@ type Checked = Result<(), Violation>;
 #[derive(Clone, Copy)]
 pub(crate) struct Loaded<'l> {
     pub(crate) state: &'l State,
-    pub(crate) before: &'l Mutex<HashSet<u64>>,
+    pub(crate) before: &'l Mutex<LoadedBefore>,
+}
+
+/// By hashes of manifests and their places: the packs that each names.
+/// By hashes of these and of the packs: what loaded.
+#[derive(Default)]
+pub(crate) struct LoadedBefore {
+    packs: HashMap<u64, Arc<[PackId]>>,
+    whole: HashSet<u64>,
 }
 
 impl Loaded<'_> {
-    fn key(&self, checkpoint: &Checkpoint) -> Option<u64> {
-        let manifest = checkpoint.manifest();
-        let placement = &manifest.placement;
-        let place = path::manifest(&placement.run, placement.seq, &manifest.id).ok()?;
+    /// A hash of a manifest and its place.
+    fn manifest(&self, summary: &Summary) -> Option<u64> {
+        let placement = &summary.placement;
+        let place = path::manifest(&placement.run, placement.seq, &summary.id).ok()?;
         let mut hasher = DefaultHasher::new();
         (place.as_str(), self.state.digest_of(place.as_str())?).hash(&mut hasher);
-        for hint in &manifest.packs {
-            let digest = self.state.digest_of(path::pack(&hint.pack).as_str())?;
-            digest.hash(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    /// A hash of a manifest, its place and its packs.
+    fn with_packs(&self, manifest: u64, packs: &[PackId]) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        manifest.hash(&mut hasher);
+        for pack in packs {
+            self.state
+                .digest_of(path::pack(pack).as_str())?
+                .hash(&mut hasher);
         }
         Some(hasher.finish())
+    }
+
+    /// Whether this checkpoint loaded before, from the same bytes.
+    fn has_loaded(&self, summary: &Summary) -> bool {
+        let Some(manifest) = self.manifest(summary) else {
+            return false;
+        };
+        let Some(packs) = self.before.lock().unwrap().packs.get(&manifest).cloned() else {
+            return false;
+        };
+        let key = self.with_packs(manifest, &packs);
+        key.is_some_and(|key| self.before.lock().unwrap().whole.contains(&key))
+    }
+
+    /// Notes that it has.
+    fn remember(&self, summary: &Summary, checkpoint: &Checkpoint) {
+        let hints = &checkpoint.manifest().packs;
+        let packs: Arc<[PackId]> = hints.iter().map(|hint| hint.pack).collect();
+        let manifest = self.manifest(summary);
+        let whole = manifest.and_then(|manifest| self.with_packs(manifest, &packs));
+        if let (Some(manifest), Some(whole)) = (manifest, whole) {
+            let mut before = self.before.lock().unwrap();
+            before.packs.insert(manifest, packs);
+            before.whole.insert(whole);
+        }
     }
 }
 
@@ -111,21 +152,20 @@ fn whatever_is_listed_loads(
         if !expect.may.contains(&key) {
             return Err(Violation::new("I2", format!("{key:?} was never saved")));
         }
+        if loaded.is_some_and(|loaded| loaded.has_loaded(summary)) {
+            continue;
+        }
         let opened = store
             .checkpoint_by_id(&summary.id)
             .map_err(|e| Violation::new("I3", format!("{key:?} does not open: {e:?}")))?;
-        let known = loaded.and_then(|l| Some((l.before, l.key(&opened)?)));
-        if known.is_some_and(|(before, key)| before.lock().unwrap().contains(&key)) {
-            continue;
-        }
         let refused = expect.lossy && summary.placement.durability == Durability::Relaxed;
         let may_lack = expect.thinned_runs.contains(&key.0);
         match loads_exactly(&opened, &key, may_lack) {
             Err(violation) if refused && violation.invariant == "I3" => continue,
             checked => checked?,
         }
-        if let Some((before, key)) = known {
-            before.lock().unwrap().insert(key);
+        if let Some(loaded) = loaded {
+            loaded.remember(summary, &opened);
         }
     }
     Ok(())
@@ -210,11 +250,14 @@ fn acknowledged_tags_are_there(store: &Store, listing: &Listing, expect: &Expect
             );
             return Err(Violation::new("I1", what));
         }
-        let opened = store
-            .checkpoint(name)
-            .map_err(|e| Violation::new("I1", format!("tag {name:?} does not open: {e:?}")))?;
-        if opened.id() != *id {
-            return Err(Violation::new("I1", format!("tag {name:?} opens another")));
+        let resolved = store
+            .resolve(name)
+            .map_err(|e| Violation::new("I1", format!("tag {name:?} is not found: {e:?}")))?;
+        if resolved.id != *id {
+            return Err(Violation::new(
+                "I1",
+                format!("tag {name:?} leads to another"),
+            ));
         }
     }
     Ok(())

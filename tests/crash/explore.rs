@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::check::{Loaded, Violation, check};
+use super::check::{Loaded, LoadedBefore, Violation, check};
 use super::driver::Driver;
 use super::expect::Expect;
 use super::recover;
@@ -17,8 +17,8 @@ use crate::support::sim_disk::{Crashed, Faults, Machine, Moment};
 
 /// Ways that one moment is crashed at most.
 pub(crate) const WAYS_MAX: u64 = 8;
-/// Of a hundred distinct images, those that are recovered and crashed again.
-const NESTED_PERCENT: u64 = 2;
+/// One distinct image in so many is recovered, and the recovery crashed again.
+const NESTED_EVERY: usize = 200;
 /// Operations of a save that another may come in between.
 const INTERRUPTIONS: u64 = 60;
 /// One image in so many is loaded whole, even if each of its checkpoints was met before.
@@ -48,7 +48,7 @@ pub(crate) struct Tally {
     nested: AtomicU64,
     torn: AtomicU64,
     seen: Mutex<HashSet<u64>>,
-    loaded: Mutex<HashSet<u64>>,
+    loaded: Mutex<LoadedBefore>,
     violations: Mutex<Vec<(Violation, String)>>,
 }
 
@@ -281,7 +281,7 @@ fn explore_moment(tally: &Tally, moment: &Moment, expect: &Expect, [run, index]:
         }
         let mut rng = Rng::at(&[plan.seed, run, index, way]);
         let result = if way == 0 {
-            if !rng.percent(NESTED_PERCENT) && plan.only.is_none() {
+            if rng.below(NESTED_EVERY) > 0 && plan.only.is_none() {
                 continue;
             }
             recover::recover(tally, moment.state.clone(), expect, &mut rng, 1)
@@ -292,7 +292,7 @@ fn explore_moment(tally: &Tally, moment: &Moment, expect: &Expect, [run, index]:
                 continue;
             }
             tally.check_crashed(&crashed, &after).and_then(|()| {
-                if rng.percent(NESTED_PERCENT) {
+                if rng.below(NESTED_EVERY) == 0 {
                     return recover::recover(tally, crashed.state, &after, &mut rng, 1);
                 }
                 Ok(())

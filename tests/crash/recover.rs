@@ -16,7 +16,7 @@ use crate::support::sim_disk::{Machine, State};
 /// Crashes within crashes.
 const DEPTH_MAX: u64 = 3;
 /// Moments of a recovery that are crashed.
-const MOMENTS: usize = 8;
+const MOMENTS: usize = 32;
 
 /// Boots on an image, goes on working, checks, and crashes the recovery as well.
 pub(super) fn recover(
@@ -43,7 +43,7 @@ pub(super) fn recover(
         let crashed = moment.state.crash(rng);
         let after = expect.crash();
         let digest = mix(crashed.digest ^ mix(after.digest()));
-        let again = depth < DEPTH_MAX && rng.percent(15);
+        let again = depth < DEPTH_MAX && rng.percent(4);
         let is_new = tally.count(digest, crashed.torn, true);
         if is_new || tally.plan.only.is_some() {
             tally.check_crashed(&crashed, &after)?;

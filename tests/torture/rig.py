@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 LOST, OTHER = "acknowledged checkpoints lost", "other faults"
 # More violations say nothing new.
 MOST_SHOWN = 20
+# Seconds between two lines of progress.
+PROGRESS_EVERY = 60
 
 
 def arguments(about: str, scale: str, default: int, meaning: str) -> argparse.ArgumentParser:
@@ -39,7 +41,7 @@ class Rig:
     ) -> None:
         self.name, self.seed = name, given.seed
         self.milepost = given.milepost.resolve()
-        self.started = time.monotonic()
+        self.started = self.told = time.monotonic()
         self.counts: Counter[str] = Counter()
         self.wrong = Counter(dict.fromkeys(kinds, 0))
         # A rig that is told to end clears up behind it.
@@ -50,6 +52,9 @@ class Rig:
 
     def count(self, what: str, by: int = 1) -> None:
         self.counts[what] += by
+        if (now := time.monotonic()) - self.told >= PROGRESS_EVERY:
+            self.told = now
+            print(f"{self.name}: {self.so_far()} ...", flush=True)
 
     def violation(self, kind: str, story: str) -> None:
         """Something that must not be; `story` says all that is needed to see it again."""
@@ -60,11 +65,14 @@ class Rig:
 
     def end(self) -> int:
         """Prints the summary; the exit code."""
-        seconds = time.monotonic() - self.started
+        print(f"{self.name}: {self.so_far()}, seed {self.seed}", flush=True)
+        return 1 if self.wrong.total() else 0
+
+    def so_far(self) -> str:
+        """What was done and found, and in how many seconds."""
         done = ", ".join(f"{count} {what}" for what, count in self.counts.items())
         found = ", ".join(f"{count} {kind}" for kind, count in self.wrong.items())
-        print(f"{self.name}: {done}; {found}; {seconds:.1f} s, seed {self.seed}", flush=True)
-        return 1 if self.wrong.total() else 0
+        return f"{done}; {found}; {time.monotonic() - self.started:.1f} s"
 
     def skip(self, why: str) -> int:
         """Says that nothing was done, and why."""

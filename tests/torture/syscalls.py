@@ -274,9 +274,9 @@ def disturb_all(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
         for case in chosen:
             wrong, met = disturb(template, command, case)
             missed += not met
+            rig.count("cases")
             for story in wrong:
                 rig.violation("faults", f"{command.name}, {case}: {story}")
-        rig.count("cases", len(chosen))
         rig.count("calls", len(calls))
         rig.count("cases in which the call was not met", missed)
         rig.count("calls by other threads", of_others)
