@@ -43,7 +43,7 @@ export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real \
-	workloads speed layer endurance compare compare-test scale demo clean
+	workloads speed layer endurance compare compare-test scenarios scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -136,6 +136,10 @@ compare: workloads compare-test ## milepost beside its rivals, into docs/: WORKL
 		--data $(DATA) --out $(COMPARE_FIGURES) --workloads "$(WORKLOADS)" $(COMPARE_OPTIONS)
 	$(COMPARE_VENV)/bin/python benches/compare/report.py --figures $(COMPARE_FIGURES) \
 		--table docs/comparison.md --plot docs/comparison.svg
+
+scenarios: $(COMPARE_VENV)/ready ## few values and few changes, beside zstd; prints the table
+	cargo build --release --locked
+	$(COMPARE_VENV)/bin/python benches/scenarios.py --milepost target/release/milepost
 
 compare-test: $(COMPARE_VENV)/ready ## round trips of the codecs that the comparison re-creates
 	$(COMPARE_VENV)/bin/python benches/compare/test_planes.py

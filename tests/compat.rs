@@ -180,6 +180,8 @@ fn the_good_stores_use_every_code_of_every_registry() {
                         "grid",
                         "grid-delta",
                         "classes",
+                        "sparse",
+                        "palette",
                     ];
                     let of_layout = of_layout[usize::from(head.layout)];
                     see(of_layout, s.coder);
@@ -194,9 +196,10 @@ fn the_good_stores_use_every_code_of_every_registry() {
     let codes = |what: &str| seen[what].iter().copied().collect::<Vec<u8>>();
     assert_eq!(codes("predictor"), [0, 1, 2, 3, 4, 5]);
     assert_eq!(codes("transform"), [0, 1, 2, 3, 4, 5]);
-    assert_eq!(codes("layout"), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(codes("layout"), [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(codes("lane width"), [1, 2, 4, 8]);
     assert_eq!(codes("grid lane width"), [2, 4, 8]);
+    assert!(seen["sparse"].contains(&2), "sparse with a coded stream");
     for what in ["coder", "whole", "planes"] {
         assert_eq!(codes(what), [0, 1, 2], "{what}");
     }

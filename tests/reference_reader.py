@@ -355,7 +355,7 @@ def parse_index(index: bytes, index_offset: int, path: str) -> dict[bytes, Entry
 PREDICTOR_NONE, PREDICTOR_BASE, CAST, LINEAR, SECOND_MOMENT, ADAM = range(6)  # Section 10.2
 INPUTS_OF = {0: (0, 0), 1: (1, 1), CAST: (1, 1), LINEAR: (1, 4), SECOND_MOMENT: (3, 3), ADAM: (3, 3)}
 IDENTITY, ROTATE, FLOAT_SUBTRACT, INT_SUBTRACT, XOR, ROTATED_XOR = range(6)  # Section 10.3
-WHOLE, PLANES, LEADING, GRID, GRID_DELTA, CLASSES = range(6)  # Section 10.4
+WHOLE, PLANES, LEADING, GRID, GRID_DELTA, CLASSES, SPARSE, PALETTE = range(8)  # Section 10.4
 RAW, CONSTANT, ZSTD = range(3)  # Section 10.5
 GRID_PARAMS = struct.Struct("<IIQHBB")  # Section 10.4.4
 TURN_MAX = 8
@@ -507,6 +507,38 @@ def classes_words(classes: list[Class], coders: list[int], stored: list[bytes], 
     return words
 
 
+def sparse_words(params: bytes, coders: list[int], stored: list[bytes], lane_type: np.dtype, n: int) -> Array:
+    """Section 10.4.6: the residual words of layout `sparse`."""
+    reject_if(len(params) != 8, "sparse-params")  # R73
+    count, gap_len = struct.unpack("<II", params)
+    reject_if(count > n or not count <= gap_len <= count + n // 255, "sparse-params")
+    gaps = decode_stream(coders[0], stored[0], gap_len)
+    planes = [decode_stream(coder, part, count) for coder, part in zip(coders[1:], stored[1:])]
+    reject_if(gaps[-1:] == b"\xff", "sparse-gaps")  # R74
+    words, at, found = np.zeros(n, lane_type), 0, 0
+    for gap in gaps:
+        at += gap
+        if gap == 255:
+            continue
+        reject_if(at >= n or found == count, "sparse-gaps")
+        words[at] = int.from_bytes(bytes(plane[found] for plane in planes), "little")
+        at, found = at + 1, found + 1
+    reject_if(found != count, "sparse-gaps")
+    return words
+
+
+def palette_words(params: bytes, coders: list[int], stored: list[bytes], lane_type: np.dtype, n: int) -> Array:
+    """Section 10.4.7: the words of layout `palette`."""
+    reject_if(len(params) != 1, "palette-params")  # R75
+    count = params[0] + 1
+    b = 1 if count <= 2 else 2 if count <= 4 else 4 if count <= 16 else 8
+    values = np.frombuffer(decode_stream(coders[0], stored[0], count * lane_type.itemsize), lane_type)
+    packed = np.frombuffer(decode_stream(coders[1], stored[1], -(-n * b // 8)), np.uint8)
+    indices = (packed[:, None] >> np.arange(0, 8, b, np.uint8) & (1 << b) - 1).reshape(-1)[:n]
+    reject_if(bool((indices >= count).any()), "palette-index")  # R76
+    return values[indices]
+
+
 def inverse(transform: int, u: Array, b: Array | None) -> Array:
     """Section 10.3, column "Reader"; arithmetic on numpy's unsigned arrays is modulo 2^w."""
     top = 1 << (8 * u.itemsize - 1)
@@ -649,7 +681,7 @@ def decode_zstd(stored: bytes, length: int) -> bytes:
 def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders: list[int]) -> None:
     """Section 10.6: all rules on the head of a record."""
     predictor, transform, layout, lane_width, input_count, stream_count, params_len, raw_len = head
-    reject_if(predictor > ADAM or transform > ROTATED_XOR or layout > CLASSES, "encoding", "unsupported")  # R50
+    reject_if(predictor > ADAM or transform > ROTATED_XOR or layout > PALETTE, "encoding", "unsupported")  # R50
     least, most = INPUTS_OF[predictor]
     own_params = predictor_params(predictor, len(inputs))
     grid = layout in (GRID, GRID_DELTA)
@@ -663,20 +695,18 @@ def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders:
         and needs_base == (predictor != PREDICTOR_NONE)
         and all(len(data) == (2 * raw_len if predictor == CAST else raw_len) for data in inputs)
         and params_len >= own_params
-        and (params_len == own_params or layout in (LEADING, CLASSES) or grid)
+        and (params_len == own_params or layout > PLANES)
         and lane_width == {CAST: 2, LINEAR: 4, SECOND_MOMENT: 4, ADAM: 4}.get(predictor, lane_width)
         and (layout != CLASSES or transform >= FLOAT_SUBTRACT)
+        and (layout != PALETTE or transform == IDENTITY)
         and (layout != LEADING or (needs_base and lane_width > 1))
         and (not grid or (transform == ROTATE and lane_width > 1))
     )
     reject_if(not ok, "record-rule")  # R52
     if layout == CLASSES:
         return
-    reject_if(
-        stream_count
-        != {WHOLE: 1, PLANES: lane_width, LEADING: 3, GRID: lane_width + 2, GRID_DELTA: lane_width + 2}[layout],
-        "record-streams",
-    )  # R53
+    streams_of = {WHOLE: 1, PLANES: lane_width, LEADING: 3, SPARSE: lane_width + 1, PALETTE: 2}
+    reject_if(stream_count != streams_of.get(layout, lane_width + 2), "record-streams")  # R53
     reject_if(layout == LEADING and coders[1:] != [RAW, RAW], "leading-coder")  # R58
 
 
@@ -715,6 +745,10 @@ def decode(record: bytes, entry: Entry, inputs: list[bytes]) -> bytes:
         reject_if(stream_count != sum(not c.mode for c in classes) + 4, "record-streams")  # R53
         reject_if([coders[i] for i in (-4, -2, -1)] != [RAW, RAW, RAW], "classes-coder")  # R70
         words = classes_words(classes, coders, stored, base)
+    elif layout == SPARSE:
+        words = sparse_words(params, coders, stored, lane_type, lanes)
+    elif layout == PALETTE:
+        words = palette_words(params, coders, stored, lane_type, lanes)
     else:
         assert base is not None
         words = leading_words([decode_stream(coders[0], stored[0], lanes), stored[1], stored[2]], params, base)

@@ -132,8 +132,9 @@ pub fn estimated_cost(estimate: &Estimate, raw_len: usize) -> u64 {
 fn pass_cost(layout: Layout, is_patch: bool, raw_len: usize) -> u64 {
     let pass = match layout {
         Layout::Whole => 0,
-        Layout::Classes if is_patch => weight::PATCH,
+        Layout::Classes | Layout::Sparse if is_patch => weight::PATCH,
         Layout::Planes | Layout::Grid | Layout::GridDelta => weight::MERGE,
+        Layout::Sparse | Layout::Palette => weight::MERGE,
         Layout::Leading | Layout::Classes => weight::UNPACK,
     };
     (raw_len as u64 * pass).div_ceil(256)

@@ -6,6 +6,7 @@
 )]
 
 mod compacted;
+mod few;
 mod good;
 mod grids;
 mod planted;

@@ -173,17 +173,17 @@ fn no_limit_of_the_code_is_left_out() {
 fn versions_and_dates_agree_everywhere() {
     let status = document::section("0. Status");
     for said in [
-        "version **1.1**",
-        "dated **2026-11-24**",
+        "version **1.2**",
+        "dated **2026-11-26**",
         "milepost\n**0.1.0**",
     ] {
         assert!(status.contains(said), "{said}");
     }
     assert_eq!(
         table("Appendix F.").rows.last().unwrap()[..2],
-        ["1.1", "2026-11-24"]
+        ["1.2", "2026-11-26"]
     );
-    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.1");
+    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.2");
 }
 
 #[test]

@@ -76,6 +76,10 @@ class Oracle:
             if self.tags[tag] <= {None}:
                 del self.tags[tag]
 
+    def may_have_remains(self) -> bool:
+        """Whether a relaxed save was begun: a power cut may leave it in part."""
+        return bool(self.relaxed) or any(entry.relaxed for entry in self.entries.values())
+
     def excuses(self, run: str, id: str) -> bool:
         """Whether this is a relaxed save: what is left of one behind a power cut is no fault."""
         begun = (e.relaxed and e.promise == NOTHING for k, e in self.entries.items() if k[0] == run)

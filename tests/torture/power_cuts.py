@@ -116,7 +116,7 @@ def after(store: Store, cut: Cut) -> list[str]:
         if done.code != 0:
             return [f"a store that was being made: {done.err.strip()}"]
     wrong = oracles.check(store, cut.oracle, POWER_CUTS)
-    if cut.oracle.relaxed:
+    if cut.oracle.may_have_remains():
         wrong += oracles.clear(store)
     return wrong + oracles.recover(store, cut.oracle)
 

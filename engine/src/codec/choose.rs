@@ -6,6 +6,8 @@ use crate::codec::coder::ZstdMode;
 use crate::codec::grid_fit::{self, Fit};
 use crate::codec::histogram::{self, Histogram};
 use crate::codec::leading::{self, Shifts};
+use crate::codec::palette::{self, PaletteFit};
+use crate::codec::sparse::{self, SparseFit};
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 use crate::codec::{Form, Layout, Rows};
@@ -88,7 +90,17 @@ pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
         transform: *t,
         layout: Layout::Classes,
     });
-    planes.chain(leading).chain(grid).chain(classes).collect()
+    let sparse = transforms.first().map(|t| Method {
+        transform: *t,
+        layout: Layout::Sparse,
+    });
+    let palette = Method {
+        transform: Transform::Identity,
+        layout: Layout::Palette,
+    };
+    let palette = Some(palette).filter(|_| !with_base);
+    let others = leading.into_iter().chain(grid).chain(classes);
+    planes.chain(others).chain(sparse).chain(palette).collect()
 }
 
 /// The method with the fewest estimated bits per lane.
@@ -104,6 +116,8 @@ pub(crate) struct Choice {
 pub(crate) enum Learnt {
     Grid(Fit),
     Classes(ClassesFit),
+    Sparse(SparseFit),
+    Palette(PaletteFit),
 }
 
 /// Judges every candidate from a sample.
@@ -134,6 +148,18 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
                 let fit = rows.and_then(|r| fit_grid(lane, r, raw, base.unwrap_or_default()));
                 let bits = fit.as_ref().map(|fit| fit.bits * GRID_HANDICAP);
                 (bits.unwrap_or(f32::INFINITY), fit.map(Learnt::Grid))
+            }
+            Layout::Sparse => {
+                let samples = (sample.as_slice(), base_sample);
+                let base = base.unwrap_or_default();
+                let fit = judge_sparse(lane, method.transform, raw, base, samples);
+                let bits = fit.map_or(f32::INFINITY, |fit| fit.bits);
+                (bits, fit.map(Learnt::Sparse))
+            }
+            Layout::Palette => {
+                let fit = fit_palette(lane, raw);
+                let bits = fit.as_ref().map_or(f32::INFINITY, |fit| fit.bits);
+                (bits, fit.map(Learnt::Palette))
             }
             Layout::Whole | Layout::Planes => {
                 let transform = method.transform;
@@ -175,6 +201,32 @@ pub(crate) fn fit_classes(
         2 => of::<u16>(transform, raw, base),
         4 => of::<u32>(transform, raw, base),
         _ => of::<u64>(transform, raw, base),
+    }
+}
+
+/// What leaving out zeros would take.
+fn judge_sparse(
+    lane: Lane,
+    transform: Transform,
+    raw: &[u8],
+    base: &[u8],
+    sample: (&[u8], &[u8]),
+) -> Option<SparseFit> {
+    match lane.width {
+        1 => sparse::judge::<u8>(transform, raw, base, sample),
+        2 => sparse::judge::<u16>(transform, raw, base, sample),
+        4 => sparse::judge::<u32>(transform, raw, base, sample),
+        _ => sparse::judge::<u64>(transform, raw, base, sample),
+    }
+}
+
+/// The values of a chunk, if they are few.
+pub(crate) fn fit_palette(lane: Lane, raw: &[u8]) -> Option<PaletteFit> {
+    match lane.width {
+        1 => palette::learn::<u8>(raw),
+        2 => palette::learn::<u16>(raw),
+        4 => palette::learn::<u32>(raw),
+        _ => palette::learn::<u64>(raw),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Record and inputs to raw bytes (format-spec.md section 10.6).
 
 use crate::codec::coder::{Coder, Contexts, fill_constant};
-use crate::codec::decode_layouts::{decode_classes, decode_grid, decode_leading, decode_planes};
+use crate::codec::decode_layouts::{
+    decode_classes, decode_grid, decode_leading, decode_palette, decode_planes, decode_sparse,
+};
 use crate::codec::transform::Transform;
 use crate::codec::{Layout, Method, Prediction, Predictor, Workspace};
 use crate::error::{Error, ErrorKind, Result};
@@ -59,6 +61,18 @@ fn decode_streams(
             2 => decode_grid::<u16>(record, head, plan, out, workspace),
             4 => decode_grid::<u32>(record, head, plan, out, workspace),
             _ => decode_grid::<u64>(record, head, plan, out, workspace),
+        },
+        Layout::Sparse => match head.lane_width {
+            1 => decode_sparse::<u8>(record, head, plan, out, workspace),
+            2 => decode_sparse::<u16>(record, head, plan, out, workspace),
+            4 => decode_sparse::<u32>(record, head, plan, out, workspace),
+            _ => decode_sparse::<u64>(record, head, plan, out, workspace),
+        },
+        Layout::Palette => match head.lane_width {
+            1 => decode_palette::<u8>(record, head, plan, out, workspace),
+            2 => decode_palette::<u16>(record, head, plan, out, workspace),
+            4 => decode_palette::<u32>(record, head, plan, out, workspace),
+            _ => decode_palette::<u64>(record, head, plan, out, workspace),
         },
     }
 }
@@ -188,7 +202,7 @@ fn broken_rule(
         ),
         (
             "there are parameters that nothing takes",
-            head.params.len() == own_params || layout.is_by_exponent() || layout.is_grid(),
+            head.params.len() == own_params || layout.has_params(),
         ),
         (
             "the predictor's parameters are not all there",
@@ -209,6 +223,10 @@ fn broken_rule(
         (
             "classes need a base",
             layout != Layout::Classes || transform.needs_base(),
+        ),
+        (
+            "a palette is of lanes as they are",
+            layout != Layout::Palette || transform == Transform::Identity,
         ),
     ];
     let mut rules = rules.into_iter();

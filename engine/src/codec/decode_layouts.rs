@@ -6,7 +6,9 @@ use crate::codec::coder::{Coder, Contexts};
 use crate::codec::decode::{DecodePlan, decode_stream, stored, stream_count};
 use crate::codec::grid::{Grid, Levels};
 use crate::codec::leading::{self, Shifts, StreamsView};
+use crate::codec::palette;
 use crate::codec::places::Places;
+use crate::codec::sparse::{self, Counts};
 use crate::codec::word::Word;
 use crate::codec::{Layout, Workspace, planes, residual};
 use crate::error::{Error, Result};
@@ -285,4 +287,57 @@ pub(super) fn decode_grid<W: Word>(
     let (found, _) = found.split_at(W::BYTES);
     levels.merge(found, plan.base, out);
     Ok(())
+}
+
+pub(super) fn decode_sparse<W: Word>(
+    record: &[u8],
+    head: &RecordHead<'_>,
+    plan: DecodePlan<'_>,
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let [gaps, of_words @ ..] = head.streams.as_slice() else {
+        return Err(stream_count(W::BYTES + 1, 0));
+    };
+    if of_words.len() != W::BYTES {
+        return Err(stream_count(W::BYTES + 1, head.streams.len()));
+    }
+    let counts = Counts::from_params(plan.params, out.len() / W::BYTES)?;
+    let Workspace {
+        planes, contexts, ..
+    } = workspace;
+    planes.resize(counts.gaps + counts.words * W::BYTES, 0);
+    let (gap_bytes, scratch) = planes.split_at_mut(counts.gaps);
+    decode_stream(record, gaps, gap_bytes, contexts)?;
+    let found = collect_planes(record, of_words, counts.words, scratch, contexts)?;
+    let (found, _) = found.split_at(W::BYTES);
+    sparse::merge::<W>(plan.transform, gap_bytes, found, plan.base, out)
+}
+
+pub(super) fn decode_palette<W: Word>(
+    record: &[u8],
+    head: &RecordHead<'_>,
+    plan: DecodePlan<'_>,
+    out: &mut [u8],
+    workspace: &mut Workspace,
+) -> Result<()> {
+    let [entries, indices] = head.streams.as_slice() else {
+        return Err(stream_count(2, head.streams.len()));
+    };
+    let [last] = plan.params else {
+        return Err(
+            Error::corrupt("palette-params", "a palette's parameters are one byte")
+                .differs(1, plan.params.len()),
+        );
+    };
+    let count = usize::from(*last) + 1;
+    let Workspace {
+        planes, contexts, ..
+    } = workspace;
+    let lanes = out.len() / W::BYTES;
+    planes.resize(count * W::BYTES + palette::packed_len(lanes, count), 0);
+    let (entry_bytes, packed) = planes.split_at_mut(count * W::BYTES);
+    decode_stream(record, entries, entry_bytes, contexts)?;
+    decode_stream(record, indices, packed, contexts)?;
+    palette::unpack::<W>(packed, entry_bytes, out)
 }

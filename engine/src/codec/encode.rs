@@ -4,6 +4,7 @@ use crate::codec::assemble::{constant_pattern, whole};
 use crate::codec::choose::{self, Learnt, Method};
 use crate::codec::coder::{Coder, ZstdMode};
 use crate::codec::encode_layouts::{Chunk, encode_words};
+use crate::codec::palette;
 use crate::codec::transform::Transform;
 use crate::codec::{Estimate, Form, Layout, Prediction, Workspace, estimate};
 use crate::dtype::Lane;
@@ -162,13 +163,15 @@ pub fn encode_estimated(
     )?;
     if level != Level::Fast {
         let others = choose::candidates(form, method.needs_base());
-        for other in others.into_iter().filter(|other| *other != method) {
+        let few = palette::repeats(lane.width, raw);
+        let pays = |other: &Method| other.layout != Layout::Palette || few;
+        for other in others.into_iter().filter(|o| *o != method && pays(o)) {
             best = shorter_of(best, start, out, |out| {
                 encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
         }
     }
-    if !lane.float && !method.needs_base() {
+    if !method.needs_base() && (!lane.float || palette::repeats(lane.width, raw)) {
         best = shorter_of(best, start, out, |out| {
             encode_matches(raw, lane, level, workspace, out)
         })?;
@@ -197,7 +200,8 @@ fn shorter_of(
     Ok(held)
 }
 
-/// One zstd frame over the bytes as they are: integers and text, where matches pay.
+/// One zstd frame over the bytes as they are: integers, text and values that come again, where
+/// matches pay.
 fn encode_matches(
     raw: &[u8],
     lane: Lane,
@@ -206,6 +210,7 @@ fn encode_matches(
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let level = match level {
+        Level::Fast if lane.float => 3,
         Level::Fast => 1,
         Level::Balanced => 9,
         Level::Archive => 19,
@@ -231,12 +236,12 @@ fn encode_by(
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
-    // A grid lies under rotated lanes, whatever was asked for.
+    // A grid lies under rotated lanes and a palette under them as they are, whatever was asked.
     let method = Method {
-        transform: if method.layout.is_grid() {
-            Transform::Rotate
-        } else {
-            method.transform
+        transform: match method.layout {
+            Layout::Grid | Layout::GridDelta => Transform::Rotate,
+            Layout::Palette => Transform::Identity,
+            _ => method.transform,
         },
         ..method
     };
@@ -255,6 +260,7 @@ fn encode_by(
         (None, Some(rows), Layout::Grid | Layout::GridDelta) => {
             choose::fit_grid(form.lane, rows, raw, chunk.base).map(Learnt::Grid)
         }
+        (None, _, Layout::Palette) => choose::fit_palette(form.lane, raw).map(Learnt::Palette),
         (None, _, Layout::Classes) => {
             choose::fit_classes(form.lane, method.transform, raw, chunk.base).map(Learnt::Classes)
         }

@@ -7,6 +7,8 @@ use crate::codec::encode::Encoding;
 use crate::codec::grid::Levels;
 use crate::codec::grid_fit::Fit;
 use crate::codec::leading::{self, Shifts};
+use crate::codec::palette::{self, PaletteFit};
+use crate::codec::sparse;
 use crate::codec::word::Word;
 use crate::codec::{Layout, Prediction, Workspace, planes, residual};
 use crate::dtype::Lane;
@@ -45,6 +47,10 @@ pub(super) fn encode_words<W: Word>(
         }
         (Layout::Grid | Layout::GridDelta, Some(Learnt::Grid(fit))) => {
             encode_grid::<W>(chunk, fit, method, workspace, out)
+        }
+        (Layout::Sparse, _) => encode_sparse::<W>(chunk, method, workspace, out),
+        (Layout::Palette, Some(Learnt::Palette(fit))) => {
+            encode_palette::<W>(chunk, fit, method, workspace, out)
         }
         _ => encode_planes::<W>(chunk, plain(method.transform), workspace, out),
     }
@@ -197,4 +203,73 @@ fn encode_grid<W: Word>(
         set.push(plane, choose::symbol_plan(plane, level))?;
     }
     set.finish(raw.len(), lane, method, made, &fit.grid.to_params(), out)
+}
+
+fn encode_sparse<W: Word>(
+    chunk: Chunk<'_>,
+    method: Method,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let Chunk {
+        raw,
+        base,
+        made,
+        lane,
+        level,
+    } = chunk;
+    let Workspace {
+        words,
+        planes,
+        streams,
+        contexts,
+        ..
+    } = workspace;
+    let words = residuals_in::<W>(words, method, raw, base);
+    let (mut gaps, mut kept) = (Vec::new(), Vec::new());
+    let counts = sparse::split(words, &mut gaps, &mut kept);
+    let mut set = StreamSet::new(level, contexts, streams);
+    if counts.words == 0 {
+        (0..=W::BYTES).for_each(|_| set.push_raw(&[]));
+    } else {
+        set.push(&gaps, choose::symbol_plan(&gaps, level))?;
+        planes.resize(counts.words * W::BYTES, 0);
+        planes::scatter(&kept, 0, counts.words, planes);
+        for plane in planes.chunks_exact(counts.words) {
+            set.push(plane, choose::symbol_plan(plane, level))?;
+        }
+    }
+    let encoding = set.finish(raw.len(), lane, method, made, &counts.to_params(), out)?;
+    Ok(Encoding {
+        is_patch: counts.is_patch(raw.len() / W::BYTES),
+        ..encoding
+    })
+}
+
+fn encode_palette<W: Word>(
+    chunk: Chunk<'_>,
+    fit: &PaletteFit,
+    method: Method,
+    workspace: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
+    let Chunk {
+        raw,
+        made,
+        lane,
+        level,
+        ..
+    } = chunk;
+    let Workspace {
+        streams, contexts, ..
+    } = workspace;
+    let last = fit.entries.len().saturating_sub(1);
+    let params = [u8::try_from(last).unwrap_or(u8::MAX)];
+    let bytes = |entry: &u64| entry.to_le_bytes().into_iter().take(W::BYTES);
+    let entries: Vec<u8> = fit.entries.iter().flat_map(bytes).collect();
+    let packed = palette::pack::<W>(raw, &fit.entries);
+    let mut set = StreamSet::new(level, contexts, streams);
+    set.push(&entries, choose::symbol_plan(&entries, level))?;
+    set.push(&packed, choose::symbol_plan(&packed, level))?;
+    set.finish(raw.len(), lane, method, made, &params, out)
 }

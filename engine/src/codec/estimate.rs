@@ -20,7 +20,11 @@ impl Estimate {
     /// Whether the record will be decoded by changing a few lanes of its base.
     #[must_use]
     pub fn is_patch(&self) -> bool {
-        matches!(&self.learnt, Some(Learnt::Classes(fit)) if fit.classes.is_patch())
+        match &self.learnt {
+            Some(Learnt::Classes(fit)) => fit.classes.is_patch(),
+            Some(Learnt::Sparse(fit)) => fit.is_patch,
+            _ => false,
+        }
     }
 }
 

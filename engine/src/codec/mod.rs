@@ -18,11 +18,13 @@ mod grid;
 mod grid_fit;
 mod histogram;
 mod leading;
+mod palette;
 mod places;
 mod planes;
 mod predict;
 mod residual;
 mod simd;
+mod sparse;
 pub mod transform;
 mod word;
 
@@ -129,17 +131,23 @@ pub enum Layout {
     GridDelta,
     /// Leading bytes parted by the base's exponent.
     Classes,
+    /// Planes of the words that are not zero, and the gaps between them.
+    Sparse,
+    /// The values that occur, and an index for each lane.
+    Palette,
 }
 
 impl Layout {
     /// Every layout, in the order of the registry.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Whole,
         Self::Planes,
         Self::Leading,
         Self::Grid,
         Self::GridDelta,
         Self::Classes,
+        Self::Sparse,
+        Self::Palette,
     ];
 
     /// The code on disk.
@@ -152,6 +160,8 @@ impl Layout {
             Self::Grid => 3,
             Self::GridDelta => 4,
             Self::Classes => 5,
+            Self::Sparse => 6,
+            Self::Palette => 7,
         }
     }
 
@@ -165,13 +175,15 @@ impl Layout {
             Self::Grid => "grid",
             Self::GridDelta => "grid-delta",
             Self::Classes => "classes",
+            Self::Sparse => "sparse",
+            Self::Palette => "palette",
         }
     }
 
-    /// Whether its first bytes depend on the base's exponent.
+    /// Whether it has parameters.
     #[must_use]
-    pub const fn is_by_exponent(self) -> bool {
-        matches!(self, Self::Leading | Self::Classes)
+    pub const fn has_params(self) -> bool {
+        !matches!(self, Self::Whole | Self::Planes)
     }
 
     /// Whether it is one of the two that predict by rows and columns.

@@ -3,6 +3,7 @@
 
 mod body;
 mod chain;
+mod few;
 mod files;
 mod manifest;
 mod pack;
@@ -46,6 +47,7 @@ pub(crate) fn cases() -> impl Iterator<Item = &'static Case> {
         body::CASES,
         pack::CASES,
         record::CASES,
+        few::CASES,
         chain::CASES,
     ]
     .into_iter()
