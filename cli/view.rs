@@ -80,7 +80,18 @@ pub(crate) struct SaveView {
     pub(crate) chunks: u64,
     pub(crate) new_chunks: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) like: Option<LikeView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) made_room: Option<MadeRoomView>,
+}
+
+/// What tensors that the parent did not have were coded against.
+#[derive(Serialize)]
+pub(crate) struct LikeView {
+    id: String,
+    run: String,
+    step: u64,
+    tensors: u64,
 }
 
 /// What was let go first because there was no room.
@@ -106,6 +117,12 @@ impl SaveView {
             restore_cost: report.restore_cost,
             chunks: report.chunks,
             new_chunks: report.new_chunks,
+            like: report.like.as_ref().map(|like| LikeView {
+                id: like.id.to_string(),
+                run: like.run.clone(),
+                step: like.step,
+                tensors: like.tensors,
+            }),
             made_room: report.made_room.map(|made| MadeRoomView {
                 checkpoints: made.checkpoints,
                 freed_bytes: made.freed_bytes,

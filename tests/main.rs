@@ -16,6 +16,7 @@ mod disk; // every disk keeps the one contract
 mod errors; // the sentences of the main errors, word for word
 mod fork; // a new run is made of what was named
 mod layers; // what each part must not know, read from the sources
+mod like; // a stranger is coded against what is nearest to it
 mod listing; // a long history is listed from few files, and truly
 mod make_golden; // makes golden stores, only when asked
 mod open_files; // what a process holds open comes back to the disk

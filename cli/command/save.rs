@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use milepost_engine::{Draft, Durability, Error, Full, Relation, SaveOptions, SaveReport, Store};
+use milepost_engine::{
+    Draft, Durability, Error, Full, Like, Relation, SaveOptions, SaveReport, Store,
+};
 use serde::Serialize;
 
 use crate::command::init::LevelArg;
@@ -48,6 +50,11 @@ pub(crate) struct Save {
     /// The checkpoint that it continues, instead of the newest of the run.
     #[arg(long, value_name = "REV")]
     parent: Option<String>,
+
+    /// What to code tensors against that the parent does not have: a checkpoint, or `auto` for the
+    /// nearest that some run ends with. Tensors are matched by name, else by shape and content.
+    #[arg(long, value_name = "REV|auto")]
+    like: Option<String>,
 
     /// Make a full checkpoint; chunks that are stored in full already are shared.
     #[arg(long)]
@@ -197,6 +204,7 @@ fn save_file(
         step,
         // Later files continue the earlier ones.
         parent: args.parent.clone().filter(|_| number == 0),
+        like: args.like.as_deref().map(like),
         full: full(args),
         durability: args.durability.into(),
         level: args.level.map(Into::into),
@@ -277,6 +285,13 @@ fn storable<'e>(entries: &BTreeMap<&'e str, &'e str>) -> Vec<(&'e str, &'e str)>
         .collect()
 }
 
+fn like(text: &str) -> Like {
+    match text {
+        "auto" => Like::Nearest,
+        revision => Like::Revision(revision.to_owned()),
+    }
+}
+
 fn full(args: &Save) -> Full {
     match (args.self_contained, args.full) {
         (true, _) => Full::SelfContained,
@@ -305,8 +320,12 @@ fn print_report(session: &Session, path: &Path, report: &SaveReport) -> Result<(
     if report.existed {
         return Ok(out.line(format!("{file}: {place} was saved before; nothing added"))?);
     }
+    let like = match &report.like {
+        Some(like) => format!(", like {}@step:{}", like.run, like.step),
+        None => String::new(),
+    };
     Ok(out.line(format!(
-        "{file}: saved {place}: {}, {} logical, {} added",
+        "{file}: saved {place}: {}, {} logical, {} added{like}",
         kind_with_depth(report.full, report.depth),
         size::bytes(report.logical_bytes),
         size::bytes(report.added_bytes),

@@ -37,7 +37,8 @@ pub use progress::{Observer, Unobserved};
 pub use restore::{Checkpoint, Output, Salvage, Selection};
 pub use retain::{Fate, Forget, ForgetPlan, ForgetReport, Freed, KeepRules};
 pub use save::{
-    ByteSource, Draft, Full, MadeRoom, Part, Relation, SaveHandle, SaveOptions, SaveReport,
+    Alike, ByteSource, Draft, Full, Like, MadeRoom, Part, Relation, SaveHandle, SaveOptions,
+    SaveReport,
 };
 pub use store::history::{Damaged, Listing, Place, Summary};
 pub use store::real_disk::{ReaderMode, RealDisk};

@@ -32,6 +32,7 @@ class SaveRequest(TypedDict):
     run: str
     step: int | None
     parent: str | None
+    like: str | None
     full: str
     durability: str
     level: str | None
@@ -66,6 +67,7 @@ class SaveView(TypedDict):
     restore_cost: int
     chunks: int
     new_chunks: int
+    like: str | None
     dropped_checkpoints: int
 
 class SummaryView(TypedDict):

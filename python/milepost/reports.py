@@ -30,6 +30,8 @@ class SaveReport:
     restore_cost: int
     chunks: int
     new_chunks: int
+    #: The revision that tensors which the parent does not have were coded against.
+    like: str | None
     #: Checkpoints that were let go first because there was no room.
     dropped_checkpoints: int
 

@@ -66,6 +66,7 @@ class Store(Upkeep):
         wait: bool = True,
         metadata: Mapping[str, str] | None = None,
         parent: str | None = None,
+        like: str | None = None,
         full: str = "auto",
         durability: str = "durable",
         level: str | None = None,
@@ -85,7 +86,9 @@ class Store(Upkeep):
         a third waits for the first.
 
         `tags` are set once it is saved, `metrics` are kept for rules such as the best by loss.
-        `parent` is a revision to continue instead of the run's newest checkpoint. `full` is
+        `parent` is a revision to continue instead of the run's newest checkpoint. `like` is one
+        that tensors are coded against which the parent does not have, or "auto" for the nearest
+        that some run ends with; tensors are matched by name, else by shape and content. `full` is
         "auto", "shared" (no deltas) or "self-contained" (shares nothing); `durability` "relaxed"
         (may be lost as a whole in a power cut), "durable" or "verified" (read back). `level` is
         "fast", "balanced" or "archive". `keep` says which checkpoints of the run stay once this
@@ -102,6 +105,7 @@ class Store(Upkeep):
         handle = SaveHandle(step, self.run if run is None else run)
         request = self.request(encoded, handle.run, durability=durability, step=step)
         request["parent"], request["full"], request["level"] = parent, full, level
+        request["like"] = like
         request["tags"] = [tags] if isinstance(tags, str) else list(tags)
         request["metadata"], request["parts"] = dict(metadata or {}), list(parts)
         request["metrics"] = {name: _metric(name, value) for name, value in (metrics or {}).items()}
@@ -121,6 +125,7 @@ class Store(Upkeep):
             "run": run,
             "step": None if step is None else _step(step),
             "parent": None,
+            "like": None,
             "full": "auto",
             "durability": durability,
             "level": None,

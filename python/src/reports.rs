@@ -21,6 +21,7 @@ pub(crate) struct SaveView {
     restore_cost: u64,
     chunks: u64,
     new_chunks: u64,
+    like: Option<String>,
     dropped_checkpoints: u64,
 }
 
@@ -39,6 +40,9 @@ impl From<SaveReport> for SaveView {
             restore_cost: report.restore_cost,
             chunks: report.chunks,
             new_chunks: report.new_chunks,
+            like: report
+                .like
+                .map(|like| format!("{}@step:{}", like.run, like.step)),
             dropped_checkpoints: report.made_room.map_or(0, |made| made.checkpoints),
         }
     }

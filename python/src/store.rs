@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use milepost_engine::save::QUOTA;
 use milepost_engine::{
-    Draft, Dtype, Durability, Error, Full, KeepRules, Level, ReaderMode, Relation, SaveOptions,
-    Store, StoreOptions, StoreSettings,
+    Draft, Dtype, Durability, Error, Full, KeepRules, Level, Like, ReaderMode, Relation,
+    SaveOptions, Store, StoreOptions, StoreSettings,
 };
 use pyo3::prelude::*;
 
@@ -59,6 +59,7 @@ pub(crate) struct SaveRequest<'py> {
     run: String,
     step: Option<u64>,
     parent: Option<String>,
+    like: Option<String>,
     full: String,
     durability: String,
     level: Option<String>,
@@ -154,6 +155,10 @@ impl SaveRequest<'_> {
         Ok(SaveOptions {
             step: self.step,
             parent: self.parent.clone(),
+            like: self.like.as_deref().map(|like| match like {
+                "auto" => Like::Nearest,
+                revision => Like::Revision(revision.to_owned()),
+            }),
             full: match self.full.as_str() {
                 "auto" => Full::Auto,
                 "shared" => Full::Shared,

@@ -35,6 +35,20 @@ def test_five_lines(tmp_path: Path) -> None:
         assert (best.step, best.metrics, best.metadata) == (5, {"loss": 2.5}, {"k": "v"})
 
 
+def test_another_models_state_is_coded_against_the_nearest(store: milepost.Store) -> None:
+    for run in range(3):
+        store.save(1, state(run), run=f"run-{run}")
+    tuned = {f"their.{name}": array + 1e-9 for name, array in state(1).items()}
+    alone = store.save(1, tuned, run="alone").result()
+    assert alone.like is None
+    store.forget("alone@step:1")
+    near = store.save(1, tuned, run="near", like="auto").result()
+    assert near.like == "run-1@step:1" and near.added_bytes * 4 < alone.added_bytes * 3
+    assert same(store["near"].load(), tuned)
+    with pytest.raises(milepost.NotFoundError):
+        store.save(1, tuned, run="none", like="nobody")
+
+
 def test_revisions_and_the_log(store: milepost.Store) -> None:
     for step in (10, 20, 30):
         store.save(step, state(step))

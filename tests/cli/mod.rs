@@ -5,6 +5,7 @@ mod deletion; // forget and gc: the plan and the deed
 mod demo; // trains, kills, resumes and proves
 mod files; // safetensors files come back byte for byte
 mod help; // help of every command
+mod like; // another's file against what is nearest
 mod output; // text and JSON of every command
 mod quota;
 mod relations; // told by names, by flags, or not at all

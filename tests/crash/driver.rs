@@ -42,7 +42,7 @@ fn settings() -> StoreSettings {
 /// What an operation said.
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
-    Saved(SaveReport),
+    Saved(Box<SaveReport>),
     /// These are gone for good.
     Forgot(Vec<Key>),
     Other,
@@ -182,11 +182,13 @@ impl Driver {
                     |_| Error::new(ErrorKind::Io, "replaced", "a store was made in a store");
                 made.map_or_else(accept_existing, |store| Err(taken(store)))
             }
-            Op::Save(save) => self.save(save).map(Done::Saved),
+            Op::Save(save) => self.save(save).map(|report| Done::Saved(Box::new(report))),
             Op::Fork(from, step, run) => {
                 let store = self.store(Writer::First)?;
                 let forked = store.fork(&format!("{from}@step:{step}"), run);
-                forked.map(Done::Saved).or_else(accept_existing)
+                forked
+                    .map(|report| Done::Saved(Box::new(report)))
+                    .or_else(accept_existing)
             }
             Op::Tag(name, run, step) => {
                 let store = self.store(Writer::First)?;

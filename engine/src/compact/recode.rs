@@ -173,7 +173,7 @@ fn columns<'m>(
     let newer = newer.map(|m| &m.body);
     let tensors = manifest.body.tensors.iter().enumerate();
     let kept = tensors.filter(|(place, _)| !manifest.is_dropped(*place));
-    let tensors = kept.map(|(_, t)| (Column::of_tensor(t, newer), t.chunks.as_slice()));
+    let tensors = kept.map(|(_, t)| (Column::of_tensor(t, newer, &[]), t.chunks.as_slice()));
     let blobs = manifest.body.blobs.iter();
     let blobs = blobs.map(|b| (Column::of_blob(b, newer), b.chunks.as_slice()));
     tensors.chain(blobs).collect()

@@ -30,13 +30,18 @@ pub(crate) struct Column<'a> {
 pub(crate) type WayProbes = BTreeMap<WayKind, Arc<Probe>>;
 
 impl<'a> Column<'a> {
-    pub(crate) fn of_tensor(entry: &TensorEntry, parent: Option<&'a Body>) -> Self {
+    /// A tensor beside that of its parent, or beside what is `like` it where there is none.
+    pub(crate) fn of_tensor(
+        entry: &TensorEntry,
+        parent: Option<&'a Body>,
+        like: &'a [ChunkId],
+    ) -> Self {
         let same = parent.and_then(|p| p.tensor(&entry.name));
         let same = same.filter(|p| p.dtype == entry.dtype && p.cut() == entry.cut());
         Self {
             lane: entry.dtype.lane(),
             cut: entry.cut(),
-            parent_chunks: same.map_or(&[], |p| p.chunks.as_slice()),
+            parent_chunks: same.map_or(like, |p| p.chunks.as_slice()),
             row_len: row_len(entry),
             base_probe: Probe::default(),
             grid_probe: Probe::default(),

@@ -16,6 +16,7 @@ use crate::save::draft::Draft;
 use crate::save::encoder::ChunkEncoder;
 use crate::save::family::{self, Family};
 use crate::save::items::{empty_body, items, relations};
+use crate::save::like::{self, Alike};
 use crate::save::parts::Parts;
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, keep_closure, publish};
@@ -56,12 +57,10 @@ fn commit_within(
     body.chunk_count()?;
     let statistics = std::mem::take(&mut written.statistics);
     let manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
-    publish(
-        store,
-        txn,
-        manifest,
-        publication(draft, &room, &written, observer),
-    )
+    let publication = publication(draft, &room, &written, observer);
+    let mut report = publish(store, txn, manifest, publication)?;
+    report.like = written.like;
+    Ok(report)
 }
 
 /// Saves a draft up to the point where it could be published: its packs are kept, and what is
@@ -126,13 +125,16 @@ fn write(
     let mut body = empty_body(draft, store.settings().chunk_len);
     let relations = relations(draft, &mut body)?;
     body.chunk_count()?;
-    let items = items(draft, &body, &relations);
+    let mut likeness = like::find(draft, &body)?;
+    let alike = likeness.alike.take();
+    let items = items(draft, &body, &relations, &likeness);
     if whole == Whole::Yes && draft.parts.is_empty() {
         taken::refuse(draft, &body, &items, observer)?;
     }
     let families = family::families(&items, &relations);
     let work = (&*items, &*families);
-    let written = write_packs(draft, txn, work, &mut body, room, observer)?;
+    let mut written = write_packs(draft, txn, work, &mut body, room, observer)?;
+    written.like = alike;
     Ok((body, written))
 }
 
@@ -228,6 +230,7 @@ struct Written {
     packs: Vec<SealedPack>,
     statistics: Vec<TensorStatistics>,
     new_chunks: u64,
+    like: Option<Alike>,
 }
 
 fn write_packs(
@@ -260,6 +263,7 @@ fn write_packs(
         packs: Vec::new(),
         statistics: vec![TensorStatistics::default(); body.tensors.len()],
         new_chunks: 0,
+        like: None,
     };
     let mut open: Option<PackWriter> = None;
     let mut finished: Vec<UnnamedPack> = Vec::new();

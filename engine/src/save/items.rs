@@ -7,6 +7,7 @@ use crate::format::body::{BlobEntry, Body, TensorEntry};
 use crate::restore::Checkpoint;
 use crate::save::column::{Column, WayProbes};
 use crate::save::draft::Draft;
+use crate::save::like::Likeness;
 use crate::save::pipeline::Item;
 use crate::save::relation::Relations;
 
@@ -63,13 +64,19 @@ pub(super) fn empty_body(draft: &Draft<'_>, chunk_len: u32) -> Body {
 }
 
 /// Tensors first, then blobs: the order of the body.
-pub(super) fn items<'a>(draft: &'a Draft<'_>, body: &Body, relations: &Relations) -> Vec<Item<'a>> {
+pub(super) fn items<'a>(
+    draft: &'a Draft<'_>,
+    body: &Body,
+    relations: &Relations,
+    likeness: &'a Likeness,
+) -> Vec<Item<'a>> {
     let parent = draft.parent().map(|p| &p.manifest().body);
     let mut probes = WayProbes::new();
     let tensors = draft.tensors.values().zip(&body.tensors);
     let tensors = tensors.zip(&relations.ways).map(|((t, entry), ways)| Item {
         source: t.source,
-        column: Column::of_tensor(entry, parent).with_ways(ways, &mut probes),
+        column: Column::of_tensor(entry, parent, likeness.of(&entry.name))
+            .with_ways(ways, &mut probes),
     });
     let blobs = draft.blobs.values().zip(&body.blobs);
     let blobs = blobs.map(|((source, _), entry)| Item {

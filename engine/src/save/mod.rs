@@ -12,6 +12,7 @@ pub(crate) mod encoder;
 mod family;
 mod infer;
 mod items;
+mod like;
 mod part;
 mod parts;
 mod pipeline;
@@ -25,6 +26,7 @@ mod taken;
 
 pub use background::SaveHandle;
 pub use draft::{ByteSource, Draft};
+pub use like::{Alike, Like};
 pub use part::Part;
 pub use relation::Relation;
 pub use room::QUOTA;
@@ -60,6 +62,8 @@ pub struct SaveOptions {
     pub step: Option<u64>,
     /// A revision to continue; by default the run's newest checkpoint.
     pub parent: Option<String>,
+    /// What tensors that the parent does not have are coded against.
+    pub like: Option<Like>,
     /// Whether to make a full checkpoint.
     pub full: Full,
     /// What to wait for.
@@ -77,6 +81,7 @@ impl SaveOptions {
             run: run.into(),
             step: None,
             parent: None,
+            like: None,
             full: Full::Auto,
             durability: Durability::Durable,
             level: None,
@@ -126,6 +131,8 @@ pub struct SaveReport {
     pub chunks: u64,
     /// Its chunks that were stored.
     pub new_chunks: u64,
+    /// What tensors that the parent did not have were coded against.
+    pub like: Option<Alike>,
     /// What was let go first because there was no room.
     pub made_room: Option<MadeRoom>,
 }

@@ -267,6 +267,7 @@ fn report(manifest: &Manifest, manifest_len: u64, existed: bool) -> SaveReport {
         restore_cost: placement.restore_cost,
         chunks: placement.chunks,
         new_chunks: if existed { 0 } else { placement.new_chunks },
+        like: None,
         made_room: None,
     }
 }
