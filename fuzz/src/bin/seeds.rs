@@ -117,9 +117,15 @@ fn records() -> Vec<Vec<u8>> {
     };
     let planes = Transform::ALL.map(|t| (t, Layout::Planes));
     let grids = [Layout::Grid, Layout::GridDelta].map(|l| (Transform::Rotate, l));
+    let few = [
+        (Transform::Rotate, Layout::Sparse),
+        (Transform::FloatSubtract, Layout::Sparse),
+        (Transform::Identity, Layout::Palette),
+    ];
     planes
         .into_iter()
         .chain(grids)
+        .chain(few)
         .map(record)
         .collect::<Result<_>>()
         .unwrap_or_default()
@@ -138,6 +144,9 @@ fn chunks() -> Vec<Vec<u8>> {
         [3, 1, 5, 0, 0, 0],
         [2, 1, 25, 0, 8, 3],
         [2, 1, 33, 1, 8, 0],
+        [2, 1, 49, 0, 0, 0],
+        [2, 1, 50, 0, 0, 0],
+        [1, 0, 56, 0, 0, 0],
     ];
     codes
         .iter()
