@@ -36,6 +36,7 @@ TORTURE_PERCENT ?= 100
 TORTURE_BLOCKS ?= 1
 TORTURE_EVERY ?= 1
 TORTURE_SECONDS ?= 3600
+TORTURE_FLIPS ?= 2000000
 TORTURE_SAVERS ?= 20
 ROUNDS ?= 10000
 
@@ -87,11 +88,12 @@ torture: ## the built command on real file systems: power cuts, kills, failing c
 	$(PYTHON) tests/torture/syscalls.py --percent $(TORTURE_PERCENT)
 	$(PYTHON) tests/torture/full_disks.py --blocks $(TORTURE_BLOCKS)
 	$(PYTHON) tests/torture/permissions.py --every $(TORTURE_EVERY)
-	$(PYTHON) tests/torture/soak.py --seconds $(TORTURE_SECONDS)
+	$(PYTHON) tests/torture/soak.py --seconds $(TORTURE_SECONDS) --writers 4 --readers 4
+	MILEPOST_BIT_FLIPS=$(TORTURE_FLIPS) cargo test --release --locked --test tests corruption::bits -- --nocapture
 
 torture-small: ## the same in a minute and a half
 	$(MAKE) torture TORTURE_CUTS=100 TORTURE_KILLS=150 TORTURE_PERCENT=1 TORTURE_BLOCKS=16 \
-		TORTURE_EVERY=8 TORTURE_SECONDS=5
+		TORTURE_EVERY=8 TORTURE_SECONDS=5 TORTURE_FLIPS=4000
 
 savers: $(TORCH_VENV)/ready ## what torch.save and others leave behind a power cut; prints the table
 	cargo build --release --locked
