@@ -1,7 +1,7 @@
 //! A stranger's file is coded against what is nearest in the store, whatever its names and run.
 
 use milepost_engine::store::path;
-use milepost_engine::{ErrorKind, Like, SaveOptions, SaveReport, Store};
+use milepost_engine::{ErrorKind, Full, Like, SaveOptions, SaveReport, Store};
 
 use crate::support::packs::{flip, records};
 use crate::support::state::{State, Tensor, assert_holds, save, save_to};
@@ -133,4 +133,54 @@ fn a_damaged_stranger_is_passed_over() {
     let report = save_like(&store, "tuned", Some(Like::Nearest), &state);
     assert_eq!(report.like, None);
     assert_holds(&test.reopened().checkpoint("tuned").unwrap(), &state);
+}
+
+/// A handle that has listed the store's packs before another process saved the base.
+#[test]
+fn a_base_that_was_saved_by_another_process_meanwhile_is_found() {
+    let test = TestStore::new();
+    save_to(&test.store, "mine", &model(9, "x."));
+    let other = test.reopened();
+    save_to(&other, "base", &model(1, "layer."));
+    let state = renamed(&tuned(&model(1, "layer.")));
+    let like = Some(Like::Revision("base".into()));
+    let report = save_like(&test.store, "told", like, &state);
+    assert_eq!(report.like.map(|like| like.tensors), Some(6));
+    save_to(&other, "later", &model(2, "layer."));
+    let state = renamed(&tuned(&model(2, "layer.")));
+    let report = save_like(&test.store, "found", Some(Like::Nearest), &state);
+    assert_eq!(report.like.map(|like| like.run), Some("later".into()));
+    assert_holds(&test.reopened().checkpoint("found").unwrap(), &state);
+}
+
+/// More tensors of one shape than are compared: their order tells which is which.
+#[test]
+fn many_layers_of_one_shape_find_their_own() {
+    let test = TestStore::new();
+    let layers = |prefix: &str| -> State {
+        let layer = |number: u64| {
+            let first = model(number, "")["0"].clone();
+            (format!("{prefix}{number:03}"), first)
+        };
+        (0..100).map(layer).collect()
+    };
+    save_to(&test.store, "base", &layers("layer."));
+    let state = tuned(&layers("transformer.h."));
+    let report = save_like(&test.store, "tuned", Some(Like::Nearest), &state);
+    assert_eq!(report.like.map(|like| like.tensors), Some(100));
+    assert_holds(&test.reopened().checkpoint("tuned").unwrap(), &state);
+}
+
+#[test]
+fn a_full_checkpoint_is_like_nothing() {
+    let test = TestStore::new();
+    save_to(&test.store, "base", &model(1, "layer."));
+    let state = tuned(&model(1, "layer."));
+    let options = SaveOptions {
+        like: Some(Like::Nearest),
+        full: Full::Shared,
+        ..SaveOptions::new("full")
+    };
+    let report = save(&test.store, options, &state).unwrap();
+    assert!(report.full && report.like.is_none());
 }

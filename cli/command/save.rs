@@ -53,7 +53,7 @@ pub(crate) struct Save {
 
     /// What to code tensors against that the parent does not have: a checkpoint, or `auto` for the
     /// nearest that some run ends with. Tensors are matched by name, else by shape and content.
-    #[arg(long, value_name = "REV|auto")]
+    #[arg(long, value_name = "REV|auto", conflicts_with_all = ["full", "self_contained"])]
     like: Option<String>,
 
     /// Make a full checkpoint; chunks that are stored in full already are shared.

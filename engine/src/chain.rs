@@ -134,8 +134,7 @@ fn pass_cost(layout: Layout, is_patch: bool, raw_len: usize) -> u64 {
         Layout::Whole => 0,
         Layout::Classes | Layout::Sparse if is_patch => weight::PATCH,
         Layout::Planes | Layout::Grid | Layout::GridDelta => weight::MERGE,
-        Layout::Sparse | Layout::Palette => weight::MERGE,
-        Layout::Leading | Layout::Classes => weight::UNPACK,
+        Layout::Leading | Layout::Classes | Layout::Sparse | Layout::Palette => weight::UNPACK,
     };
     (raw_len as u64 * pass).div_ceil(256)
 }

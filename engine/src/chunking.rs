@@ -11,7 +11,7 @@ pub fn chunk_elements(chunk_bytes: u32, bits: u64) -> u64 {
 }
 
 /// How the bytes of one tensor or blob are cut: fixed ranges, anchored at byte 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cut {
     /// Bytes in all.
     pub total: u64,

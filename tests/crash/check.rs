@@ -43,11 +43,12 @@ pub(crate) struct Loaded<'l> {
     pub(crate) before: &'l Mutex<LoadedBefore>,
 }
 
-/// By hashes of manifests and their places: the packs that each names.
-/// By hashes of these and of the packs: what loaded.
+/// What was loaded before, in whatever image.
 #[derive(Default)]
 pub(crate) struct LoadedBefore {
+    /// By hashes of manifests and their places: the packs that each names.
     packs: HashMap<u64, Arc<[PackId]>>,
+    /// Hashes of these with the bytes of the packs.
     whole: HashSet<u64>,
 }
 
@@ -164,7 +165,8 @@ fn whatever_is_listed_loads(
             Err(violation) if refused && violation.invariant == "I3" => continue,
             checked => checked?,
         }
-        if let Some(loaded) = loaded {
+        // Of two of one id the other may have been opened.
+        if let Some(loaded) = loaded.filter(|_| opened.place() == summary.place()) {
             loaded.remember(summary, &opened);
         }
     }
@@ -228,7 +230,7 @@ fn whatever_was_acknowledged_is_there(
     Ok(())
 }
 
-/// I1 for tags: there, at one of the targets that they may have by now, and that one opens.
+/// I1 for tags: there, at one of the targets that they may have by now.
 fn acknowledged_tags_are_there(store: &Store, listing: &Listing, expect: &Expect) -> Checked {
     let tags = store
         .tags()

@@ -47,6 +47,7 @@ pub(crate) struct Tally {
     drawn: AtomicU64,
     nested: AtomicU64,
     torn: AtomicU64,
+    recoveries: AtomicU64,
     seen: Mutex<HashSet<u64>>,
     loaded: Mutex<LoadedBefore>,
     violations: Mutex<Vec<(Violation, String)>>,
@@ -60,6 +61,8 @@ pub(crate) struct Summary {
     pub(crate) drawn: u64,
     pub(crate) nested: u64,
     pub(crate) torn: u64,
+    /// Times that work went on after a crash.
+    pub(crate) recoveries: u64,
     /// Times that the workload was run.
     pub(crate) runs: u64,
     pub(crate) took: Duration,
@@ -70,11 +73,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "crash states: {} checked of {} drawn ({} nested, {} torn), violations: {}, {:.1} s",
+            "crash states: {} checked of {} drawn ({} nested, {} torn), {} recoveries, violations: {}, {:.1} s",
             self.states,
             self.drawn,
             self.nested,
             self.torn,
+            self.recoveries,
             self.violations.len(),
             self.took.as_secs_f64(),
         )?;
@@ -108,6 +112,7 @@ impl Tally {
             drawn: AtomicU64::new(0),
             nested: AtomicU64::new(0),
             torn: AtomicU64::new(0),
+            recoveries: AtomicU64::new(0),
             seen: Mutex::default(),
             loaded: Mutex::default(),
             violations: Mutex::default(),
@@ -119,6 +124,11 @@ impl Tally {
         self.states.load(Ordering::Relaxed) >= self.plan.states
             || (self.plan.stop_at_first && found > 0)
             || found >= 1000
+    }
+
+    /// Counts work that goes on after a crash.
+    pub(super) fn recovers(&self) {
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a crash state if it was not met before; only then it is checked.
@@ -196,6 +206,7 @@ pub(crate) fn explore(plan: Plan) -> Summary {
         drawn: tally.drawn.into_inner(),
         nested: tally.nested.into_inner(),
         torn: tally.torn.into_inner(),
+        recoveries: tally.recoveries.into_inner(),
         runs: next.into_inner(),
         took: start.elapsed(),
         violations: tally.violations.into_inner().unwrap(),

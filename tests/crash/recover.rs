@@ -26,6 +26,7 @@ pub(super) fn recover(
     rng: &mut Rng,
     depth: u64,
 ) -> Result<(), Violation> {
+    tally.recovers();
     let fault = tally.plan.fault;
     let machine = Machine::boot(state, rng.next());
     machine.record();

@@ -14,7 +14,7 @@ use crate::make_golden::planted::{
     no_pack, placement, plant, plant_format, plant_manifest, plant_records, record, single_chunk,
 };
 use crate::make_golden::state::{State, low, noise, noise_bytes, stepped, weights};
-use crate::make_golden::{compacted, few, predicted, thinned};
+use crate::make_golden::{compacted, few, few_by_hand, predicted, thinned};
 use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
@@ -23,7 +23,7 @@ use crate::support::hostile::{Codes, Record};
 pub(crate) type Maker = fn(&Path) -> Expected;
 
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, Maker); 12] = [
+pub(crate) const STORES: [(&str, Maker); 13] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),
@@ -36,6 +36,7 @@ pub(crate) const STORES: [(&str, Maker); 12] = [
     ("compacted", compacted::make),
     ("predicted", predicted::make),
     ("few-values", few::make),
+    ("few-by-hand", few_by_hand::make),
 ];
 
 /// One full and one delta checkpoint of one tensor.

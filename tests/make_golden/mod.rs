@@ -7,6 +7,7 @@
 
 mod compacted;
 mod few;
+mod few_by_hand;
 mod good;
 mod grids;
 mod planted;

@@ -111,7 +111,7 @@ fn in_code() -> BTreeMap<String, Value> {
     let kind = |kind: FileKind| String::from_utf8(kind.code().to_vec()).unwrap();
     let texts = [
         ("SPEC_VERSION", version),
-        ("SPEC_DATE", "2026-11-23".into()),
+        ("SPEC_DATE", "2026-11-26".into()),
         ("LIBRARY_VERSION", "0.1.0".into()),
         ("KIND_STORE", kind(FileKind::Store)),
         ("KIND_PACK", kind(FileKind::Pack)),

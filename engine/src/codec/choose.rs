@@ -204,6 +204,25 @@ pub(crate) fn fit_classes(
     }
 }
 
+/// Whether a method that is of use to some chunks only may be of use to this one.
+pub(crate) fn may_pay(method: Method, form: Form, raw: &[u8], base: Option<&[u8]>) -> bool {
+    let lane = form.lane;
+    match method.layout {
+        Layout::Sparse => {
+            let sample = histogram::sample_lanes(lane.width, raw);
+            let base_sample = base.map(|b| histogram::sample_lanes(lane.width, b));
+            let samples = (
+                sample.as_slice(),
+                base_sample.as_deref().unwrap_or_default(),
+            );
+            let base = base.unwrap_or_default();
+            judge_sparse(lane, method.transform, raw, base, samples).is_some()
+        }
+        Layout::Palette => fit_palette(lane, raw).is_some(),
+        _ => true,
+    }
+}
+
 /// What leaving out zeros would take.
 fn judge_sparse(
     lane: Lane,

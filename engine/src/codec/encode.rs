@@ -163,15 +163,16 @@ pub fn encode_estimated(
     )?;
     if level != Level::Fast {
         let others = choose::candidates(form, method.needs_base());
-        let few = palette::repeats(lane.width, raw);
-        let pays = |other: &Method| other.layout != Layout::Palette || few;
+        let base = method.needs_base().then_some(reference.bytes);
+        let pays = |other: &Method| choose::may_pay(*other, form, raw, base);
         for other in others.into_iter().filter(|o| *o != method && pays(o)) {
             best = shorter_of(best, start, out, |out| {
                 encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
         }
     }
-    if !method.needs_base() && (!lane.float || palette::repeats(lane.width, raw)) {
+    let matches = !lane.float || (lane.width > 1 && palette::repeats(lane.width, raw));
+    if matches && !method.needs_base() {
         best = shorter_of(best, start, out, |out| {
             encode_matches(raw, lane, level, workspace, out)
         })?;

@@ -267,7 +267,17 @@ fn encode_palette<W: Word>(
     let params = [u8::try_from(last).unwrap_or(u8::MAX)];
     let bytes = |entry: &u64| entry.to_le_bytes().into_iter().take(W::BYTES);
     let entries: Vec<u8> = fit.entries.iter().flat_map(bytes).collect();
-    let packed = palette::pack::<W>(raw, &fit.entries);
+    let Some(packed) = palette::pack::<W>(raw, &fit.entries) else {
+        return encode_planes::<W>(
+            chunk,
+            Method {
+                layout: Layout::Planes,
+                ..method
+            },
+            workspace,
+            out,
+        );
+    };
     let mut set = StreamSet::new(level, contexts, streams);
     set.push(&entries, choose::symbol_plan(&entries, level))?;
     set.push(&packed, choose::symbol_plan(&packed, level))?;

@@ -130,7 +130,7 @@ pub(crate) fn learn<W: Word>(raw: &[u8]) -> Option<PaletteFit> {
     let mut entries: Vec<u64> = values.found.iter().map(|word| word.to_u64()).collect();
     entries.sort_unstable();
     let sample = histogram::sample_lanes(W::BYTES, raw);
-    let packed = pack::<W>(&sample, &entries);
+    let packed = pack::<W>(&sample, &entries)?;
     let of_byte = choose::stream_bits(&Histogram::of(&histogram::sample_lanes(1, &packed)));
     let indices = of_byte * packed_len(lanes, entries.len()) as f32;
     let palette = (entries.len() * W::BYTES * 8) as f32;
@@ -140,17 +140,21 @@ pub(crate) fn learn<W: Word>(raw: &[u8]) -> Option<PaletteFit> {
     })
 }
 
-/// The index of each lane, the first in the low bits of a byte.
-pub(crate) fn pack<W: Word>(raw: &[u8], entries: &[u64]) -> Vec<u8> {
+/// The index of each lane, the first in the low bits of a byte; `None` if a lane has another value.
+pub(crate) fn pack<W: Word>(raw: &[u8], entries: &[u64]) -> Option<Vec<u8>> {
     let words: Vec<W> = entries.iter().map(|entry| W::from_u64(*entry)).collect();
     let values = Values::of(&words);
     let bits = index_bits(entries.len());
-    let index =
-        |lane: &[u8]| values.slots[values.slot(W::load(lane))].map_or(0, |(_, index)| index);
+    let index = |lane: &[u8]| {
+        let held = values.slots[values.slot(W::load(lane))];
+        held.map(|(_, index)| index)
+    };
     let of_byte = |lanes: &[u8]| {
-        let indices = lanes.chunks_exact(W::BYTES).map(index);
-        let places = (0..8).step_by(bits);
-        indices.zip(places).fold(0, |byte, (i, at)| byte | i << at)
+        let mut byte = 0;
+        for (lane, at) in lanes.chunks_exact(W::BYTES).zip((0..8).step_by(bits)) {
+            byte |= index(lane)? << at;
+        }
+        Some(byte)
     };
     raw.chunks(W::BYTES * (8 / bits)).map(of_byte).collect()
 }
@@ -197,7 +201,7 @@ mod tests {
                 let raw: Vec<u8> = (0..lanes).flat_map(|i| word(i).to_le_bytes()).collect();
                 let fit = learn::<u16>(&raw).unwrap();
                 assert_eq!(fit.entries.len(), count);
-                let packed = pack::<u16>(&raw, &fit.entries);
+                let packed = pack::<u16>(&raw, &fit.entries).unwrap();
                 assert_eq!(packed.len(), packed_len(lanes, count));
                 let entries = fit.entries.iter().flat_map(|e| {
                     let [low, high, ..] = e.to_le_bytes();

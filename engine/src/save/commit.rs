@@ -16,7 +16,7 @@ use crate::save::draft::Draft;
 use crate::save::encoder::ChunkEncoder;
 use crate::save::family::{self, Family};
 use crate::save::items::{empty_body, items, relations};
-use crate::save::like::{self, Alike};
+use crate::save::like::{self, Alike, Likeness};
 use crate::save::parts::Parts;
 use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, keep_closure, publish};
@@ -125,12 +125,17 @@ fn write(
     let mut body = empty_body(draft, store.settings().chunk_len);
     let relations = relations(draft, &mut body)?;
     body.chunk_count()?;
-    let mut likeness = like::find(draft, &body)?;
-    let alike = likeness.alike.take();
-    let items = items(draft, &body, &relations, &likeness);
     if whole == Whole::Yes && draft.parts.is_empty() {
+        let nothing = Likeness::default();
+        let items = items(draft, &body, &relations, &nothing);
         taken::refuse(draft, &body, &items, observer)?;
     }
+    let mut likeness = match full_kind(draft) {
+        Full::Auto => like::find(draft, &body, observer)?,
+        _ => Likeness::default(),
+    };
+    let alike = likeness.alike.take();
+    let items = items(draft, &body, &relations, &likeness);
     let families = family::families(&items, &relations);
     let work = (&*items, &*families);
     let mut written = write_packs(draft, txn, work, &mut body, room, observer)?;
