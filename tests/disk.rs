@@ -1,7 +1,11 @@
 //! Every disk keeps the one contract: the real one, however it reads, and the simulated one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use milepost_engine::store::disk::Disk;
+use milepost_engine::store::path::{self, Folder};
 use milepost_engine::{ReaderMode, RealDisk};
 
 use crate::support::disk_contract::{self, Oddity, Subject};
@@ -61,4 +65,48 @@ fn a_simulated_disk_that_maps_keeps_the_contract() {
 #[test]
 fn a_simulated_disk_that_reads_keeps_the_contract() {
     disk_contract::hold(|| simulated(Machine::process_that_reads));
+}
+
+/// An hour of writers, readers and a collector met two readers to whom a checkpoint was listed
+/// twice, so that its step named "several": on tmpfs, a name that is replaced moves to the end of
+/// its folder, and who reads the folder meanwhile may meet it twice.
+#[test]
+fn a_name_that_is_replaced_meanwhile_is_listed_once() {
+    let memory = std::path::Path::new("/dev/shm");
+    let folder = match tempfile::tempdir_in(memory) {
+        Ok(folder) => folder,
+        Err(_) => tempfile::tempdir().unwrap(),
+    };
+    let root = folder.path().join("store");
+    let disk = RealDisk::create(&root, ReaderMode::Auto).unwrap();
+    let name = |number: u8| path::tag(&format!("tag-{number}")).unwrap();
+    let put = |number: u8| {
+        let mut file = disk.create(1).unwrap();
+        file.write(b"x").unwrap();
+        file.replace(&name(number)).unwrap();
+    };
+    disk.make_folder(&path::folder(Folder::Txn)).unwrap();
+    disk.make_folder(&path::folder(Folder::Tags)).unwrap();
+    (0..200).for_each(put);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                (0..200).for_each(put);
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < end {
+            let listed = disk.list(&path::folder(Folder::Tags)).unwrap();
+            let mut names: Vec<String> = listed.into_iter().map(|e| e.name).collect();
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            if names.len() < all {
+                done.store(true, Ordering::Relaxed);
+                panic!("{} names, {} of them once", all, names.len());
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }

@@ -59,7 +59,7 @@ pub trait Lock: Debug + Send + Sync {}
 
 /// A store's storage.
 pub trait Disk: Debug + Send + Sync {
-    /// The names in a folder, in no order; none if there is no such folder.
+    /// The names in a folder, each once, in no order; none if there is no such folder.
     ///
     /// # Errors
     /// If the storage refuses.

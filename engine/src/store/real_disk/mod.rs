@@ -196,6 +196,9 @@ impl Disk for RealDisk {
                 kind,
             });
         }
+        // A name that is replaced while it is read comes twice on some file systems.
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        entries.dedup_by(|a, b| a.name == b.name);
         Ok(entries)
     }
 
