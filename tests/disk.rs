@@ -67,9 +67,9 @@ fn a_simulated_disk_that_reads_keeps_the_contract() {
     disk_contract::hold(|| simulated(Machine::process_that_reads));
 }
 
-/// An hour of writers, readers and a collector met two readers to whom a checkpoint was listed
-/// twice, so that its step named "several": on tmpfs, a name that is replaced moves to the end of
-/// its folder, and who reads the folder meanwhile may meet it twice.
+/// An hour of writers, readers and a collector met readers to whom a checkpoint was listed twice,
+/// so that its step named "several": on tmpfs, a name that is replaced moves to the end of its
+/// folder, and who reads the folder meanwhile may meet it twice, or not at all.
 #[test]
 fn a_name_that_is_replaced_meanwhile_is_listed_once() {
     let memory = std::path::Path::new("/dev/shm");
@@ -102,7 +102,7 @@ fn a_name_that_is_replaced_meanwhile_is_listed_once() {
             let all = names.len();
             names.sort_unstable();
             names.dedup();
-            if names.len() < all {
+            if (all, names.len()) != (200, 200) {
                 done.store(true, Ordering::Relaxed);
                 panic!("{} names, {} of them once", all, names.len());
             }

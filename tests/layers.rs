@@ -166,6 +166,7 @@ fn unsafe_is_where_it_is_said_to_be_and_only_the_disk_touches_files() {
     must_not_know("python/src/", &["unsafe"], &["python/src/memory.rs"]);
     let disk = [
         "engine/src/store/map.rs",
+        "engine/src/store/real_disk/list.rs",
         "engine/src/store/real_disk/mod.rs",
         "engine/src/store/real_disk/new_file.rs",
         "engine/src/store/real_disk/view.rs",

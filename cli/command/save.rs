@@ -204,7 +204,7 @@ fn save_file(
         step,
         // Later files continue the earlier ones.
         parent: args.parent.clone().filter(|_| number == 0),
-        like: args.like.as_deref().map(like),
+        like: args.like.as_deref().map(Like::from),
         full: full(args),
         durability: args.durability.into(),
         level: args.level.map(Into::into),
@@ -285,13 +285,6 @@ fn storable<'e>(entries: &BTreeMap<&'e str, &'e str>) -> Vec<(&'e str, &'e str)>
         .collect()
 }
 
-fn like(text: &str) -> Like {
-    match text {
-        "auto" => Like::Nearest,
-        revision => Like::Revision(revision.to_owned()),
-    }
-}
-
 fn full(args: &Save) -> Full {
     match (args.self_contained, args.full) {
         (true, _) => Full::SelfContained,
@@ -321,7 +314,7 @@ fn print_report(session: &Session, path: &Path, report: &SaveReport) -> Result<(
         return Ok(out.line(format!("{file}: {place} was saved before; nothing added"))?);
     }
     let like = match &report.like {
-        Some(like) => format!(", like {}@step:{}", like.run, like.step),
+        Some(like) => format!(", like {}", like.revision()),
         None => String::new(),
     };
     Ok(out.line(format!(

@@ -40,9 +40,7 @@ impl From<SaveReport> for SaveView {
             restore_cost: report.restore_cost,
             chunks: report.chunks,
             new_chunks: report.new_chunks,
-            like: report
-                .like
-                .map(|like| format!("{}@step:{}", like.run, like.step)),
+            like: report.like.map(|like| like.revision()),
             dropped_checkpoints: report.made_room.map_or(0, |made| made.checkpoints),
         }
     }

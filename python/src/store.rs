@@ -155,10 +155,7 @@ impl SaveRequest<'_> {
         Ok(SaveOptions {
             step: self.step,
             parent: self.parent.clone(),
-            like: self.like.as_deref().map(|like| match like {
-                "auto" => Like::Nearest,
-                revision => Like::Revision(revision.to_owned()),
-            }),
+            like: self.like.as_deref().map(Like::from),
             full: match self.full.as_str() {
                 "auto" => Full::Auto,
                 "shared" => Full::Shared,

@@ -4,13 +4,10 @@
 use std::path::Path;
 
 use milepost_engine::Dtype;
-use milepost_engine::format::body::{Body, TensorEntry};
-use milepost_engine::format::placement::Durability;
+use milepost_engine::format::body::TensorEntry;
 
 use crate::make_golden::nothing;
-use crate::make_golden::planted::{
-    placement, plant_format, plant_manifest, plant_records, record, single_chunk,
-};
+use crate::make_golden::planted::{plant_by_hand, plant_format, record, single_chunk};
 use crate::make_golden::state::{State, noise, noise_bytes};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
@@ -226,19 +223,10 @@ pub(crate) fn make(root: &Path) -> Expected {
     add_palettes(&mut store);
     let Store {
         records,
-        mut tensors,
+        tensors,
         state,
     } = store;
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let hint = plant_records(root, &records);
-    let body = Body {
-        tensors,
-        ..Body::default()
-    };
-    let placed = placement("by-hand", 1, Durability::Durable);
-    let id = plant_manifest(root, body, placed, vec![hint]);
-    expected
-        .checkpoints
-        .push(state.expected(("by-hand", 1, 0), id, None));
+    let found = plant_by_hand(root, &records, tensors, &state);
+    expected.checkpoints.push(found);
     expected
 }

@@ -11,7 +11,8 @@ use milepost_engine::{Dtype, Full, Level, PackId, SaveOptions};
 
 use crate::make_golden::grids;
 use crate::make_golden::planted::{
-    no_pack, placement, plant, plant_format, plant_manifest, plant_records, record, single_chunk,
+    no_pack, placement, plant, plant_by_hand, plant_format, plant_manifest, plant_records, record,
+    single_chunk,
 };
 use crate::make_golden::state::{State, low, noise, noise_bytes, stepped, weights};
 use crate::make_golden::{compacted, few, few_by_hand, predicted, thinned};
@@ -98,14 +99,7 @@ fn dtypes(root: &Path) -> Expected {
 fn encodings(root: &Path) -> Expected {
     let mut expected = chosen_encodings(root);
     let (records, state, tensors) = every_method();
-    let hint = plant_records(root, &records);
-    let body = Body {
-        tensors,
-        ..Body::default()
-    };
-    let placed = placement("by-hand", 1, Durability::Durable);
-    let id = plant_manifest(root, body, placed, vec![hint]);
-    let found = state.expected(("by-hand", 1, 0), id, None);
+    let found = plant_by_hand(root, &records, tensors, &state);
     expected.checkpoints.insert(0, found);
     expected
 }

@@ -5,14 +5,10 @@ use std::path::Path;
 
 use milepost_engine::codec::{self, Form, Layout, Method, Rows, Workspace, transform::Transform};
 use milepost_engine::dtype::Lane;
-use milepost_engine::format::body::Body;
-use milepost_engine::format::placement::Durability;
 use milepost_engine::{Dtype, Level};
 
 use crate::make_golden::nothing;
-use crate::make_golden::planted::{
-    placement, plant_format, plant_manifest, plant_records, record, single_chunk,
-};
+use crate::make_golden::planted::{plant_by_hand, plant_format, record, single_chunk};
 use crate::make_golden::state::{State, low, noise};
 use crate::support::golden::Expected;
 
@@ -103,15 +99,7 @@ pub(super) fn make(root: &Path) -> Expected {
             }
         }
     }
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let hint = plant_records(root, &records);
-    let body = Body {
-        tensors,
-        ..Body::default()
-    };
-    let placed = placement("by-hand", 1, Durability::Durable);
-    let id = plant_manifest(root, body, placed, vec![hint]);
-    let found = state.expected(("by-hand", 1, 0), id, None);
+    let found = plant_by_hand(root, &records, tensors, &state);
     expected.checkpoints.push(found);
     expected
 }

@@ -8,7 +8,9 @@ use milepost_engine::format::pack;
 use milepost_engine::format::placement::{Durability, PackHint, Placement};
 use milepost_engine::{CheckpointId, ChunkId, Dtype, PackId, codec, hash};
 
+use crate::make_golden::state::State;
 use crate::make_golden::{CLOCK_MS, settings};
+use crate::support::golden::ExpectedCheckpoint;
 use crate::support::hostile::{Record, entries_of, pack_of};
 
 /// Writes a file of a store, and the folders above it.
@@ -77,6 +79,25 @@ pub(crate) fn plant_manifest(
     let path = format!("runs/{run}/{seq:020}-{}.ckpt", manifest.id);
     plant(root, &path, &file);
     manifest.id
+}
+
+/// Plants records and the one checkpoint of run `by-hand` that holds all their tensors; what is
+/// expected of it.
+pub(crate) fn plant_by_hand(
+    root: &Path,
+    records: &[Record],
+    mut tensors: Vec<TensorEntry>,
+    state: &State,
+) -> ExpectedCheckpoint {
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let hint = plant_records(root, records);
+    let body = Body {
+        tensors,
+        ..Body::default()
+    };
+    let placed = placement("by-hand", 1, Durability::Durable);
+    let id = plant_manifest(root, body, placed, vec![hint]);
+    state.expected(("by-hand", 1, 0), id, None)
 }
 
 /// A record under the id of the bytes that it decodes to.

@@ -9,7 +9,7 @@ use crate::codec::leading::{self, Shifts};
 use crate::codec::palette::{self, PaletteFit};
 use crate::codec::sparse::{self, SparseFit};
 use crate::codec::transform::Transform;
-use crate::codec::word::Word;
+use crate::codec::word::{Word, with_word};
 use crate::codec::{Form, Layout, Rows};
 use crate::dtype::Lane;
 use crate::format::store_file::Level;
@@ -196,12 +196,7 @@ pub(crate) fn fit_classes(
     fn of<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Option<ClassesFit> {
         classes_fit::learn(&histogram::residuals_of::<W>(transform, raw, base), base)
     }
-    match lane.width {
-        1 => of::<u8>(transform, raw, base),
-        2 => of::<u16>(transform, raw, base),
-        4 => of::<u32>(transform, raw, base),
-        _ => of::<u64>(transform, raw, base),
-    }
+    with_word!(lane.width, W => of::<W>(transform, raw, base))
 }
 
 /// Whether a method that is of use to some chunks only may be of use to this one.
@@ -231,22 +226,12 @@ fn judge_sparse(
     base: &[u8],
     sample: (&[u8], &[u8]),
 ) -> Option<SparseFit> {
-    match lane.width {
-        1 => sparse::judge::<u8>(transform, raw, base, sample),
-        2 => sparse::judge::<u16>(transform, raw, base, sample),
-        4 => sparse::judge::<u32>(transform, raw, base, sample),
-        _ => sparse::judge::<u64>(transform, raw, base, sample),
-    }
+    with_word!(lane.width, W => sparse::judge::<W>(transform, raw, base, sample))
 }
 
 /// The values of a chunk, if they are few.
 pub(crate) fn fit_palette(lane: Lane, raw: &[u8]) -> Option<PaletteFit> {
-    match lane.width {
-        1 => palette::learn::<u8>(raw),
-        2 => palette::learn::<u16>(raw),
-        4 => palette::learn::<u32>(raw),
-        _ => palette::learn::<u64>(raw),
-    }
+    with_word!(lane.width, W => palette::learn::<W>(raw))
 }
 
 /// The grid that fits a chunk best, if it is a table.

@@ -5,6 +5,7 @@ use crate::codec::decode_layouts::{
     decode_classes, decode_grid, decode_leading, decode_palette, decode_planes, decode_sparse,
 };
 use crate::codec::transform::Transform;
+use crate::codec::word::with_word;
 use crate::codec::{Layout, Method, Prediction, Predictor, Workspace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{self, RecordHead, StreamEntry};
@@ -51,29 +52,20 @@ fn decode_streams(
             4 => decode_leading::<u32>(record, head, plan, out, workspace),
             _ => decode_leading::<u64>(record, head, plan, out, workspace),
         },
-        Layout::Classes => match head.lane_width {
-            1 => decode_classes::<u8>(record, head, plan, out, workspace),
-            2 => decode_classes::<u16>(record, head, plan, out, workspace),
-            4 => decode_classes::<u32>(record, head, plan, out, workspace),
-            _ => decode_classes::<u64>(record, head, plan, out, workspace),
-        },
+        Layout::Classes => {
+            with_word!(head.lane_width, W => decode_classes::<W>(record, head, plan, out, workspace))
+        }
         Layout::Grid | Layout::GridDelta => match head.lane_width {
             2 => decode_grid::<u16>(record, head, plan, out, workspace),
             4 => decode_grid::<u32>(record, head, plan, out, workspace),
             _ => decode_grid::<u64>(record, head, plan, out, workspace),
         },
-        Layout::Sparse => match head.lane_width {
-            1 => decode_sparse::<u8>(record, head, plan, out, workspace),
-            2 => decode_sparse::<u16>(record, head, plan, out, workspace),
-            4 => decode_sparse::<u32>(record, head, plan, out, workspace),
-            _ => decode_sparse::<u64>(record, head, plan, out, workspace),
-        },
-        Layout::Palette => match head.lane_width {
-            1 => decode_palette::<u8>(record, head, plan, out, workspace),
-            2 => decode_palette::<u16>(record, head, plan, out, workspace),
-            4 => decode_palette::<u32>(record, head, plan, out, workspace),
-            _ => decode_palette::<u64>(record, head, plan, out, workspace),
-        },
+        Layout::Sparse => {
+            with_word!(head.lane_width, W => decode_sparse::<W>(record, head, plan, out, workspace))
+        }
+        Layout::Palette => {
+            with_word!(head.lane_width, W => decode_palette::<W>(record, head, plan, out, workspace))
+        }
     }
 }
 
@@ -281,12 +273,7 @@ fn undo_in_place(plan: DecodePlan<'_>, lane_width: u8, out: &mut [u8]) -> Result
     if plan.transform == Transform::Identity {
         return Ok(());
     }
-    match lane_width {
-        1 => undo_words::<u8>(plan, out),
-        2 => undo_words::<u16>(plan, out),
-        4 => undo_words::<u32>(plan, out),
-        _ => undo_words::<u64>(plan, out),
-    }
+    with_word!(lane_width, W => undo_words::<W>(plan, out));
     Ok(())
 }
 

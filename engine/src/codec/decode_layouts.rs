@@ -9,7 +9,7 @@ use crate::codec::leading::{self, Shifts, StreamsView};
 use crate::codec::palette;
 use crate::codec::places::Places;
 use crate::codec::sparse::{self, Counts};
-use crate::codec::word::Word;
+use crate::codec::word::{Word, with_word};
 use crate::codec::{Layout, Workspace, planes, residual};
 use crate::error::{Error, Result};
 use crate::format::record::{RecordHead, StreamEntry};
@@ -208,12 +208,7 @@ pub(super) fn decode_planes(
     } = workspace;
     let found = collect_planes(record, &head.streams, out.len() / width, planes, contexts)?;
     let (found, _) = found.split_at(width);
-    match width {
-        1 => planes::merge::<u8>(plan.transform, found, plan.base, out),
-        2 => planes::merge::<u16>(plan.transform, found, plan.base, out),
-        4 => planes::merge::<u32>(plan.transform, found, plan.base, out),
-        _ => planes::merge::<u64>(plan.transform, found, plan.base, out),
-    }
+    with_word!(width, W => planes::merge::<W>(plan.transform, found, plan.base, out));
     Ok(())
 }
 

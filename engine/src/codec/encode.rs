@@ -6,6 +6,7 @@ use crate::codec::coder::{Coder, ZstdMode};
 use crate::codec::encode_layouts::{Chunk, encode_words};
 use crate::codec::palette;
 use crate::codec::transform::Transform;
+use crate::codec::word::with_word;
 use crate::codec::{Estimate, Form, Layout, Prediction, Workspace, estimate};
 use crate::dtype::Lane;
 use crate::error::Result;
@@ -268,12 +269,7 @@ fn encode_by(
         _ => None,
     };
     let learnt = learnt.or(learnt_now.as_ref());
-    match form.lane.width {
-        1 => encode_words::<u8>(chunk, learnt, method, workspace, out),
-        2 => encode_words::<u16>(chunk, learnt, method, workspace, out),
-        4 => encode_words::<u32>(chunk, learnt, method, workspace, out),
-        _ => encode_words::<u64>(chunk, learnt, method, workspace, out),
-    }
+    with_word!(form.lane.width, W => encode_words::<W>(chunk, learnt, method, workspace, out))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::codec::residual;
 use crate::codec::transform::Transform;
-use crate::codec::word::Word;
+use crate::codec::word::{Word, with_word};
 
 /// Lanes of a sample: small against a chunk, large against 256 symbols.
 pub(crate) const SAMPLE_LANES: usize = 4096;
@@ -107,12 +107,7 @@ pub(crate) fn planes_of(
     raw: &[u8],
     base: &[u8],
 ) -> Vec<Histogram> {
-    match width {
-        1 => planes_of_words(&residuals_of::<u8>(transform, raw, base)),
-        2 => planes_of_words(&residuals_of::<u16>(transform, raw, base)),
-        4 => planes_of_words(&residuals_of::<u32>(transform, raw, base)),
-        _ => planes_of_words(&residuals_of::<u64>(transform, raw, base)),
-    }
+    with_word!(width, W => planes_of_words(&residuals_of::<W>(transform, raw, base)))
 }
 
 /// The residual words of a sample.

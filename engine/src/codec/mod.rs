@@ -41,6 +41,7 @@ pub use predict::{AdamStep, Half, INPUTS_MAX, Prediction};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
 
+use crate::codec::word::with_word;
 use crate::dtype::Lane;
 use crate::error::Result;
 
@@ -212,12 +213,7 @@ impl From<Lane> for Form {
 /// How many lanes of two slices of the same length differ.
 #[must_use]
 pub fn changed_lanes(a: &[u8], b: &[u8], lane: Lane) -> u64 {
-    match lane.width {
-        1 => residual::changed::<u8>(a, b),
-        2 => residual::changed::<u16>(a, b),
-        4 => residual::changed::<u32>(a, b),
-        _ => residual::changed::<u64>(a, b),
-    }
+    with_word!(lane.width, W => residual::changed::<W>(a, b))
 }
 
 /// One thread's scratch memory: planes of a chunk and zstd contexts, grown once and kept.

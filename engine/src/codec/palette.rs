@@ -3,7 +3,7 @@
 
 use crate::codec::choose;
 use crate::codec::histogram::{self, Histogram};
-use crate::codec::word::Word;
+use crate::codec::word::{Word, with_word};
 use crate::error::{Error, Result};
 
 /// Most values of a palette.
@@ -93,12 +93,7 @@ pub(crate) fn repeats(width: usize, raw: &[u8]) -> bool {
         let range = start * W::BYTES..(start + run) * W::BYTES;
         Values::<W>::new().add(raw.get(range).unwrap_or_default(), run / 2)
     }
-    match width {
-        1 => few::<u8>(raw),
-        2 => few::<u16>(raw),
-        4 => few::<u32>(raw),
-        _ => few::<u64>(raw),
-    }
+    with_word!(width, W => few::<W>(raw))
 }
 
 /// The values of a chunk, and what coding it by them takes.

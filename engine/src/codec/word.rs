@@ -49,6 +49,31 @@ pub(crate) trait Word: bytemuck::Pod + Eq {
     fn top_24(self) -> i32;
 }
 
+/// Calls `$body` with the word of so many bytes as a type.
+macro_rules! with_word {
+    ($width:expr, $word:ident => $body:expr) => {
+        match $width {
+            1 => {
+                type $word = u8;
+                $body
+            }
+            2 => {
+                type $word = u16;
+                $body
+            }
+            4 => {
+                type $word = u32;
+                $body
+            }
+            _ => {
+                type $word = u64;
+                $body
+            }
+        }
+    };
+}
+pub(in crate::codec) use with_word;
+
 macro_rules! word {
     ($unsigned:ty, $signed:ty, $wide:ty) => {
         impl Word for $unsigned {

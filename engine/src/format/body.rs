@@ -35,6 +35,12 @@ impl TensorEntry {
             chunk: self.chunk_elements * self.dtype.bits() / 8,
         }
     }
+
+    /// Whether chunks of the same number hold the same elements, of the same dtype.
+    #[must_use]
+    pub fn is_cut_like(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.cut() == other.cut()
+    }
 }
 
 /// Named bytes that are no tensor.

@@ -37,7 +37,7 @@ impl<'a> Column<'a> {
         like: &'a [ChunkId],
     ) -> Self {
         let same = parent.and_then(|p| p.tensor(&entry.name));
-        let same = same.filter(|p| p.dtype == entry.dtype && p.cut() == entry.cut());
+        let same = same.filter(|p| p.is_cut_like(entry));
         Self {
             lane: entry.dtype.lane(),
             cut: entry.cut(),

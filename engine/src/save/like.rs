@@ -43,6 +43,16 @@ pub enum Like {
     Nearest,
 }
 
+/// `auto` is the nearest, anything else a revision.
+impl From<&str> for Like {
+    fn from(text: &str) -> Self {
+        match text {
+            "auto" => Self::Nearest,
+            revision => Self::Revision(revision.to_owned()),
+        }
+    }
+}
+
 /// A checkpoint that a save was coded against where its parent had nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alike {
@@ -54,6 +64,14 @@ pub struct Alike {
     pub step: u64,
     /// How many tensors have one of it to be coded against.
     pub tensors: u64,
+}
+
+impl Alike {
+    /// The revision that names it.
+    #[must_use]
+    pub fn revision(&self) -> String {
+        format!("{}@step:{}", self.run, self.step)
+    }
 }
 
 /// Chunks of other tensors, by the name of the draft's tensor that they are the base of.
@@ -78,8 +96,7 @@ pub(super) fn find(draft: &Draft<'_>, body: &Body, observer: &dyn Observer) -> R
     let parent = draft.parent().map(|p| &p.manifest().body);
     let is_strange = |t: &&TensorEntry| {
         let same = parent.and_then(|p| p.tensor(&t.name));
-        let is_cut_alike = |p: &TensorEntry| p.dtype == t.dtype && p.cut() == t.cut();
-        t.byte_len > 0 && !same.is_some_and(is_cut_alike)
+        t.byte_len > 0 && !same.is_some_and(|p| p.is_cut_like(t))
     };
     let strangers: Vec<&TensorEntry> = body.tensors.iter().filter(is_strange).collect();
     let strangers = Strangers::of(strangers);
@@ -140,8 +157,8 @@ impl<'b> Counterparts<'b> {
 
     /// Those that may be the base of one: that of its name, or else some of its kind.
     fn of_tensor(&self, tensor: &TensorEntry, rank: usize) -> Vec<&'b TensorEntry> {
-        let fits = |p: &&TensorEntry| p.dtype == tensor.dtype && p.cut() == tensor.cut();
-        if let Some(same) = self.body.tensor(&tensor.name).filter(fits) {
+        let same = self.body.tensor(&tensor.name);
+        if let Some(same) = same.filter(|p| p.is_cut_like(tensor)) {
             return vec![same];
         }
         let Some(all) = self.of_kind.get(&kind(tensor)) else {

@@ -3,6 +3,7 @@
 //! Every name is resolved below the root and without following links, so a link or a FIFO
 //! planted in a store is an error, never a way out of it or a hang.
 
+mod list;
 mod new_file;
 mod view;
 
@@ -17,7 +18,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::store::disk::{Disk, Entry, EntryKind, FileView, Lock, LockMode, NewFile, Published};
+use crate::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Published};
 use crate::store::map::Mapping;
 use crate::store::path::{self, StorePath};
 use new_file::RealNewFile;
@@ -166,40 +167,8 @@ impl Disk for RealDisk {
             Err(Errno::NOENT) => return Ok(Vec::new()),
             Err(errno) => return Err(failed("list", folder, errno)),
         };
-        let mut entries = Vec::new();
-        for entry in fs::Dir::new(fd).map_err(|e| failed("list", folder, e))? {
-            let entry = entry.map_err(|e| failed("list", folder, e))?;
-            // A name that is no UTF-8 is none of ours.
-            let Ok(name) = entry.file_name().to_str() else {
-                continue;
-            };
-            if name == "." || name == ".." {
-                continue;
-            }
-            let mut file_type = entry.file_type();
-            if file_type == FileType::Unknown {
-                let path = format!("{}/{name}", folder.as_str());
-                let stat = fs::statat(
-                    &*self.root,
-                    path.trim_start_matches('/'),
-                    AtFlags::SYMLINK_NOFOLLOW,
-                );
-                file_type = stat.map_or(FileType::Unknown, |s| FileType::from_raw_mode(s.st_mode));
-            }
-            let kind = match file_type {
-                FileType::RegularFile => EntryKind::File,
-                FileType::Directory => EntryKind::Folder,
-                _ => EntryKind::Other,
-            };
-            entries.push(Entry {
-                name: name.to_owned(),
-                kind,
-            });
-        }
-        // A name that is replaced while it is read comes twice on some file systems.
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        entries.dedup_by(|a, b| a.name == b.name);
-        Ok(entries)
+        let listed = fs::Dir::new(fd).and_then(list::list);
+        listed.map_err(|e| failed("list", folder, e))
     }
 
     fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
