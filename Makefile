@@ -44,7 +44,7 @@ export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real \
-	workloads speed layer endurance compare compare-test scenarios scale demo clean
+	workloads speed layer endurance compare compare-test scenarios anew scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -142,6 +142,11 @@ compare: workloads compare-test ## milepost beside its rivals, into docs/: WORKL
 scenarios: $(COMPARE_VENV)/ready ## few values and few changes, beside zstd; prints the table
 	cargo build --release --locked
 	$(COMPARE_VENV)/bin/python benches/scenarios.py --milepost target/release/milepost
+
+anew: ## what coding anew makes of runs of which half was forgotten; prints the table
+	$(MAKE) workloads WORKLOADS="pretrain step finetune lora ema"
+	cargo build --release --locked
+	$(PYTHON) benches/anew.py --milepost target/release/milepost --data $(DATA)
 
 compare-test: $(COMPARE_VENV)/ready ## round trips of the codecs that the comparison re-creates
 	$(COMPARE_VENV)/bin/python benches/compare/test_planes.py

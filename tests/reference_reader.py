@@ -36,14 +36,9 @@ VERSION_MAJOR, READER_FLAGS_KNOWN, ENVELOPE_LEN = 1, 0, 32
 KIND_STORE, KIND_PACK, KIND_MANIFEST, KIND_TAG = b"STOR", b"PACK", b"CKPT", b"TAG "
 PACK_CONTEXT, CHECKPOINT_CONTEXT = b"milepost v1 pack index", b"milepost v1 checkpoint body"
 ID_LEN, RECORD_ALIGN, RECORD_FIXED_LEN, TRAILER_MAGIC, TRAILER_LEN, INDEX_ENTRY_LEN = 32, 16, 12, b"MPKE", 32, 64
-SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED, SECTION_PACKS, SECTION_STATISTICS = (
-    1 << 31,
-    1,
-    2,
-    5,
-    0x80000003,
-    0x80000004,
-)
+SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED = 1 << 31, 1, 2, 5
+SECTION_PACKS, SECTION_STATISTICS, SECTION_RELATIONS = 0x80000003, 0x80000004, 0x80000006
+RELATION_KINDS = {1: ("adam", 2), 2: ("second-moment", 1), 3: ("momentum", 1), 4: ("average", 1), 5: ("copy", 1)}
 SECTION_CODER_RAW, SECTION_CODER_ZSTD, PATTERN_LEN_MAX = 0, 1, 16
 KEY_LEN_MAX, VALUE_LEN_MAX, RANK_MAX, ENTRIES_MAX, CHUNK_REFS_MAX = 4096, 16777216, 32, 4194304, 8388608
 CHUNK_LEN_MAX, CHUNK_LEN_SETTING_MIN, CHUNK_LEN_SETTING_MAX, RECORD_OVERHEAD_MAX = 67108864, 4096, 16777216, 4096
@@ -795,6 +790,7 @@ class Body(NamedTuple):
     tensors: dict[str, Item]
     blobs: dict[str, Item]
     dropped: list[str]  # names, section 11.7; not among the tensors
+    relations: dict[str, list[str]]  # section 11.9: kind and names
 
     def items(self) -> list[Item]:
         return [*self.tensors.values(), *self.blobs.values()]
@@ -821,7 +817,7 @@ def read_sections(data: bytes) -> dict[int, bytes]:
     table = [struct.unpack("<IIIII", cursor.take(20)) for _ in range(count)]
     reject_if(crc32(data[ENVELOPE_LEN : cursor.at]) != cursor.uint(4), "section-table")  # R17
     reject_if(any(a[0] >= b[0] for a, b in zip(table, table[1:])), "section-order")  # R18
-    known = (SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED, SECTION_PACKS, SECTION_STATISTICS)
+    known = (SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED, SECTION_PACKS, SECTION_STATISTICS, SECTION_RELATIONS)
     sections: dict[int, bytes] = {}
     for kind, coder, raw_len, stored_len, crc in table:
         reject_if(kind not in known and not kind & SECTION_IGNORABLE, "section-kind", "unsupported")  # R19
@@ -846,7 +842,7 @@ def parse_body(data: bytes) -> Body:
     parent, step = cursor.take(ID_LEN) if has_parent else None, cursor.uint(8)
     metadata, metrics = cursor.keyed(7, parse_value), cursor.keyed(11, lambda _: cursor.uint(8))
     tensors, blobs = cursor.keyed(13, parse_tensor), cursor.keyed(19, parse_blob)
-    body = Body(parent, step, metadata, metrics, tensors, blobs, [])
+    body = Body(parent, step, metadata, metrics, tensors, blobs, [], {})
     counts = [-(-item.total // item.chunk) for item in body.items()]
     reject_if(sum(counts) > CHUNK_REFS_MAX, "chunk-refs", "limit")  # R32
     reject_if(cursor.left() != ID_LEN * sum(counts), "chunk-ids")  # R33
@@ -912,11 +908,28 @@ def read_manifest(path: str, run: str, seq: int, checkpoint_id: bytes) -> Manife
     if SECTION_STATISTICS in sections:
         statistics = parse_list(sections[SECTION_STATISTICS], ENTRIES_MAX, 24)
         reject_if(len(statistics) != len(body.tensors), "statistics")  # R38
+    if SECTION_RELATIONS in sections:
+        parse_relations(body, sections[SECTION_RELATIONS])
     if SECTION_DROPPED in sections:
         drop_tensors(body, sections[SECTION_DROPPED])
     reject_if(blake3_derive_key(CHECKPOINT_CONTEXT, sections[SECTION_BODY]) != checkpoint_id, "manifest-id")  # R36
     reject_if((placed_run, placed_seq) != (run, seq), "manifest-place")  # R37
     return Manifest(run, seq, checkpoint_id, body, durability, boot, sorted(hint[:ID_LEN].hex() for hint in hints))
+
+
+def parse_relations(body: Body, data: bytes) -> None:
+    """Section 11.9: for each tensor the kind of its relation, and the tensors that it came from."""
+    names, cursor, last = list(body.tensors), Cursor(data), -1
+    for _ in range(cursor.count(ENTRIES_MAX, 6)):
+        tensor, kind, count = cursor.uint(4), cursor.uint(1), cursor.uint(1)
+        places = [cursor.uint(4) for _ in range(count)]
+        known, needs = RELATION_KINDS.get(kind, ("", count))
+        good = last < tensor and max([tensor, *places]) < len(names) and count == needs
+        reject_if(not good, "relations")  # R77
+        last = tensor
+        if known:
+            body.relations[names[tensor]] = [known, *(names[place] for place in places)]
+    cursor.end()
 
 
 def drop_tensors(body: Body, data: bytes) -> None:
@@ -1151,6 +1164,7 @@ class Store:
             "metrics": {name: f"{bits:016x}" for name, bits in body.metrics.items()},
             "tensors": tensors,
             **({"dropped": body.dropped} if body.dropped else {}),
+            **({"relations": body.relations} if body.relations else {}),
             "blobs": blobs,
         }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use milepost_engine::format::placement::TensorStatistics;
-use milepost_engine::{Checkpoint, Selection, dtype};
+use milepost_engine::{Checkpoint, Relation, Selection, dtype};
 use serde::Serialize;
 
 use crate::exit::{Outcome, Result};
@@ -40,6 +40,25 @@ pub(crate) struct TensorView {
     pub(crate) elements: u64,
     /// Whether it cannot be restored any more.
     pub(crate) dropped: bool,
+    /// What it was said to have been made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) relation: Option<RelationView>,
+}
+
+/// How a tensor came from others.
+#[derive(Serialize)]
+pub(crate) struct RelationView {
+    pub(crate) kind: &'static str,
+    pub(crate) of: Vec<String>,
+}
+
+impl From<&Relation> for RelationView {
+    fn from(relation: &Relation) -> Self {
+        Self {
+            kind: relation.kind_name(),
+            of: relation.names().into_iter().map(str::to_owned).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -84,6 +103,7 @@ pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec
             .as_ref()
             .is_none_or(|p| p.binary_search(name).is_ok())
     };
+    let relations = manifest.named_relations();
     let numbered = manifest.body.tensors.iter().enumerate();
     let views = numbered.filter(|(_, t)| wanted(&t.name)).map(|(i, t)| {
         let statistics: Option<&TensorStatistics> = manifest.statistics.get(i);
@@ -98,6 +118,7 @@ pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec
             changed_elements: statistics.map(|s| s.changed_elements),
             elements: dtype::elements(&t.shape).unwrap_or_default(),
             dropped: manifest.is_dropped(i),
+            relation: relations.get(&t.name).map(RelationView::from),
         }
     });
     Ok(views.collect())

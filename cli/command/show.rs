@@ -110,6 +110,14 @@ fn show_tensor(checkpoint: &Checkpoint, name: &str, out: Output) -> Result {
         size::bytes(tensor.bytes),
         size::count(chunks.len() as u64, "chunk"),
     ))?;
+    if let Some(relation) = &tensor.relation {
+        let of: Vec<_> = relation.of.iter().map(|name| one_line(name)).collect();
+        out.line(format!(
+            "relation: {} of {}",
+            relation.kind,
+            of.join(" and ")
+        ))?;
+    }
     let mut table = Table::new([
         ("CHUNK", Align::Left),
         ("BYTES", Align::Right),

@@ -1,4 +1,4 @@
-//! Manifests: sections, body, placement, hints and statistics, behind right checksums.
+//! Manifests: sections, body, placement, hints, statistics and relations, behind right checksums.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,6 +7,7 @@ use milepost_engine::format::body::Body;
 use milepost_engine::format::manifest::Manifest;
 use milepost_engine::format::part::Part as WritersPart;
 use milepost_engine::format::placement::{self, Placement};
+use milepost_engine::format::relations;
 use milepost_fuzz::parts::{self, Part};
 
 fuzz_target!(|input: (Vec<Part>, &[u8])| {
@@ -25,6 +26,9 @@ fuzz_target!(|input: (Vec<Part>, &[u8])| {
     }
     let _ = placement::decode_hints(data);
     let _ = placement::decode_statistics(data);
+    if let Ok(found) = relations::decode_relations(data, 9) {
+        assert_eq!(relations::encode_relations(&found).unwrap(), data);
+    }
     let file = parts::file(&given).unwrap();
     if let Ok(manifest) = Manifest::decode(&file, &codec::decompress_section) {
         let bytes = manifest.encode(&codec::compress_section).unwrap();

@@ -74,3 +74,20 @@ fn relations_that_cannot_be_are_refused() {
         "{text}"
     );
 }
+
+#[test]
+fn relations_are_shown_where_the_tensor_is() {
+    let test = TestFolder::with_store();
+    test.write("a.safetensors", &weights("half.w", 5));
+    test.json(&["save", "a.safetensors"]);
+    let listed = test.json(&["ls", "latest"]);
+    let relation = &listed["tensors"][0]["relation"];
+    assert_eq!(
+        *relation,
+        serde_json::json!({ "kind": "copy", "of": ["model.w"] })
+    );
+    assert!(listed["tensors"][1].get("relation").is_none(), "{listed}");
+    let shown = test.raw(&["show", "latest", "half.w"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("relation: copy of model.w\n"), "{shown}");
+}

@@ -13,6 +13,7 @@ mod grids;
 mod planted;
 mod predicted;
 mod reject;
+mod related;
 mod state;
 mod thinned;
 

@@ -22,7 +22,7 @@ const STRANGE: [u32; 7] = [
 ];
 
 /// What training moves. Plain arithmetic on floats is the same everywhere.
-struct Training {
+pub(super) struct Training {
     weights: Vec<f32>,
     means: Vec<f32>,
     squares: Vec<f32>,
@@ -32,7 +32,7 @@ struct Training {
 }
 
 impl Training {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let floats = |seed| {
             weights(seed, LANES)
                 .into_iter()
@@ -50,7 +50,7 @@ impl Training {
     }
 
     /// One step of AdamW, of descent with momentum and of a running average.
-    fn step(&mut self, time: u64) {
+    pub(super) fn step(&mut self, time: u64) {
         let gradient = noise(60 + time).map(|word| {
             let share = f32::from(u16::try_from(word & 0xffff).unwrap()) - 32_767.5;
             share * 1e-6
@@ -106,7 +106,7 @@ fn moved(bytes: &[u8], seed: u64) -> Vec<u8> {
     lanes.flat_map(lane).collect()
 }
 
-fn state(training: &Training, sparse: &[u8]) -> State {
+pub(super) fn state(training: &Training, sparse: &[u8]) -> State {
     let mut state = State::default();
     let master = bits(&training.weights, 3);
     state.tensor("copy.w", Dtype::BF16, &[LANES as u64], cast(&master));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use milepost_engine::{CheckpointId, Dtype, Relation, SaveOptions, Store};
 
-use crate::support::golden::{ExpectedCheckpoint, ExpectedTensor};
+use crate::support::golden::{self, ExpectedCheckpoint, ExpectedTensor};
 use crate::support::sha256::sha256;
 
 /// One tensor.
@@ -90,6 +90,7 @@ impl State {
             metrics: metrics.collect(),
             tensors: tensors.collect(),
             dropped: Vec::new(),
+            relations: golden::told(self.relations.iter().map(|(n, r)| (n, r))),
             blobs: blobs.collect(),
         }
     }

@@ -89,6 +89,7 @@ fn numbers_in_code() -> Vec<(&'static str, u64)> {
         ("SECTION_DROPPED", section::DROPPED.into()),
         ("SECTION_PACKS", section::PACKS.into()),
         ("SECTION_STATISTICS", section::STATISTICS.into()),
+        ("SECTION_RELATIONS", section::RELATIONS.into()),
         ("SECTION_CODER_RAW", section::CODER_RAW.into()),
         ("SECTION_CODER_ZSTD", section::CODER_ZSTD.into()),
         ("PATTERN_LEN_MAX", PATTERN_LEN_MAX as u64),
@@ -111,7 +112,7 @@ fn in_code() -> BTreeMap<String, Value> {
     let kind = |kind: FileKind| String::from_utf8(kind.code().to_vec()).unwrap();
     let texts = [
         ("SPEC_VERSION", version),
-        ("SPEC_DATE", "2026-11-26".into()),
+        ("SPEC_DATE", "2026-11-27".into()),
         ("LIBRARY_VERSION", "0.1.0".into()),
         ("KIND_STORE", kind(FileKind::Store)),
         ("KIND_PACK", kind(FileKind::Pack)),
@@ -173,17 +174,17 @@ fn no_limit_of_the_code_is_left_out() {
 fn versions_and_dates_agree_everywhere() {
     let status = document::section("0. Status");
     for said in [
-        "version **1.2**",
-        "dated **2026-11-26**",
+        "version **1.3**",
+        "dated **2026-11-27**",
         "milepost\n**0.1.0**",
     ] {
         assert!(status.contains(said), "{said}");
     }
     assert_eq!(
         table("Appendix F.").rows.last().unwrap()[..2],
-        ["1.2", "2026-11-26"]
+        ["1.3", "2026-11-27"]
     );
-    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.2");
+    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.3");
 }
 
 #[test]

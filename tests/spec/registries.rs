@@ -4,6 +4,7 @@ use milepost_engine::codec::coder::Coder;
 use milepost_engine::codec::transform::Transform;
 use milepost_engine::codec::{self, Layout, Predictor, Workspace};
 use milepost_engine::format::envelope::FileKind;
+use milepost_engine::format::relations::{self, TensorRelation};
 use milepost_engine::format::section;
 use milepost_engine::{Dtype, Durability, Level, hash};
 
@@ -60,7 +61,7 @@ fn predictors_transforms_layouts_and_coders() {
 }
 
 #[test]
-fn file_kinds_sections_durability_and_levels() {
+fn file_kinds_sections_relations_durability_and_levels() {
     let kinds = [
         FileKind::Store,
         FileKind::Pack,
@@ -76,13 +77,28 @@ fn file_kinds_sections_durability_and_levels() {
         (section::DROPPED, "dropped", "no"),
         (section::PACKS, "packs", "no"),
         (section::STATISTICS, "statistics", "no"),
+        (section::RELATIONS, "relations", "no"),
     ];
     let known = known.map(|(k, name, needed)| [format!("{k:#010x}"), name.into(), needed.into()]);
     assert_eq!(columns::<3>("11.1.1 Section kinds"), known);
+    let known = relations::KINDS.map(|(k, name, _)| [code(k), name.into()]);
+    assert_eq!(columns::<2>("11.9.1 Kinds of relations"), known);
     let known = Durability::ALL.map(|d| [code(d.code()), d.name().into()]);
     assert_eq!(columns::<2>("11.3.1 Durability"), known);
     let known = Level::ALL.map(|l| [code(l.code()), l.name().into()]);
     assert_eq!(columns::<2>("5.3.1 Levels"), known);
+}
+
+#[test]
+fn the_example_of_relations_is_what_is_written() {
+    let adam = TensorRelation {
+        tensor: 2,
+        kind: relations::ADAM,
+        of: vec![0, 1],
+    };
+    let bytes = relations::encode_relations(&[adam]).unwrap();
+    let digits: Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    assert!(document::section("11.9 Relations").contains(&digits.join(" ")));
 }
 
 #[test]

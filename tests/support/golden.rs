@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use milepost_engine::hash;
+use milepost_engine::{Relation, hash};
 use serde::{Deserialize, Serialize};
 
 use crate::support::packs::files_below;
@@ -74,8 +74,24 @@ pub(crate) struct ExpectedCheckpoint {
     /// The names of those that are not kept any more, and not among the others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) dropped: Vec<String>,
+    /// For each tensor that came from others the kind of its relation, and their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) relations: BTreeMap<String, Vec<String>>,
     /// The SHA-256 of each.
     pub(crate) blobs: BTreeMap<String, String>,
+}
+
+/// Relations as `expected.json` tells them.
+pub(crate) fn told<'r>(
+    relations: impl IntoIterator<Item = (&'r String, &'r Relation)>,
+) -> BTreeMap<String, Vec<String>> {
+    let told = |relation: &Relation| {
+        let names = relation.names().into_iter();
+        let told = std::iter::once(relation.kind_name()).chain(names);
+        told.map(str::to_owned).collect()
+    };
+    let relations = relations.into_iter();
+    relations.map(|(name, r)| (name.clone(), told(r))).collect()
 }
 
 /// What one tensor holds.

@@ -6,8 +6,10 @@
 //! interrupts it, every checkpoint resolves as before or as after.
 
 mod live;
+mod old;
 mod plan;
 mod recode;
+mod recoder;
 mod rehint;
 mod rewrite;
 
@@ -139,7 +141,9 @@ impl Store {
     ) -> Result<(Plan, Made)> {
         if options.reencode {
             let packs = recode::recode(self, mark, live, options.level, txn, observer)?;
-            if packs.iter().map(UnnamedPack::len).sum::<u64>() < live.bytes {
+            let recoded_bytes = packs.iter().map(UnnamedPack::len).sum::<u64>();
+            tracing::info!(recoded_bytes, live_bytes = live.bytes, "coded anew");
+            if recoded_bytes < live.bytes {
                 let made = Made {
                     packs,
                     damaged: BTreeSet::new(),

@@ -5,6 +5,7 @@
 use crate::error::{Error, Result};
 use crate::format::body::Body;
 use crate::format::placement::{self, PackHint, Placement, TensorStatistics};
+use crate::format::relations::{self, TensorRelation};
 use crate::format::section::{self, Section};
 use crate::hash;
 use crate::id::{CheckpointId, ChunkId};
@@ -24,6 +25,8 @@ pub struct Manifest {
     pub packs: Vec<PackHint>,
     /// In the order of the body's tensors; empty if the section is missing.
     pub statistics: Vec<TensorStatistics>,
+    /// Which tensors were made from which, by their places, ascending.
+    pub relations: Vec<TensorRelation>,
 }
 
 /// Compresses a section's bytes, or says that raw is better.
@@ -50,6 +53,7 @@ impl Manifest {
             dropped: Vec::new(),
             packs,
             statistics,
+            relations: Vec::new(),
         })
     }
 
@@ -91,6 +95,12 @@ impl Manifest {
             kinds.push((
                 section::STATISTICS,
                 placement::encode_statistics(&self.statistics)?,
+            ));
+        }
+        if !self.relations.is_empty() {
+            kinds.push((
+                section::RELATIONS,
+                relations::encode_relations(&self.relations)?,
             ));
         }
         let packed: Vec<Option<Vec<u8>>> = kinds.iter().map(|(_, raw)| compress(raw)).collect();
@@ -166,6 +176,9 @@ impl Manifest {
                 "a manifest's statistics are not one for each tensor",
             ));
         }
+        let relations = raw(section::RELATIONS)?
+            .map(|b| relations::decode_relations(&b, body.tensors.len()))
+            .transpose()?;
         Ok(Self {
             id: hash::checkpoint_id(&body_bytes),
             body,
@@ -173,6 +186,7 @@ impl Manifest {
             dropped: dropped.unwrap_or_default(),
             packs,
             statistics: statistics.unwrap_or_default(),
+            relations: relations.unwrap_or_default(),
         })
     }
 }

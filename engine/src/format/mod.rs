@@ -16,6 +16,7 @@ pub mod pack;
 pub mod part;
 pub mod placement;
 pub mod record;
+pub mod relations;
 pub mod section;
 pub mod store_file;
 pub mod tag;

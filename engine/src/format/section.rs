@@ -18,6 +18,8 @@ pub const DROPPED: u32 = 5;
 pub const PACKS: u32 = IGNORABLE | 3;
 /// What the save measured, tensor by tensor.
 pub const STATISTICS: u32 = IGNORABLE | 4;
+/// Which tensors were made from which.
+pub const RELATIONS: u32 = IGNORABLE | 6;
 
 /// Section bytes stored as they are.
 pub const CODER_RAW: u32 = 0;

@@ -158,7 +158,7 @@ impl ChunkEncoder<'_> {
         for input in &likely.inputs {
             inputs.push(match input {
                 Input::Sibling(entry, _) => Arc::clone(entry),
-                Input::Earlier(chunk) => {
+                Input::Other(chunk) => {
                     let usable = self.bases.is_usable(chunk)?;
                     let Some(entry) = self.bases.record(chunk).filter(|_| usable) else {
                         return Ok(None);
@@ -188,7 +188,7 @@ impl ChunkEncoder<'_> {
         for (input, entry) in likely.inputs.iter().zip(&found.inputs) {
             found.input_bytes.push(match input {
                 Input::Sibling(_, raw) => Held::Borrowed(raw),
-                Input::Earlier(_) => match self.base_bytes(entry, decoder) {
+                Input::Other(_) => match self.base_bytes(entry, decoder) {
                     Ok(raw) => Held::Shared(raw),
                     Err(error) if error.kind() == ErrorKind::Corrupt => {
                         tracing::warn!(%error, "a damaged base is passed over");

@@ -13,6 +13,16 @@ use crate::save::Full;
 use crate::save::encoder::{Bases, ChunkEncoder, ChunkTask};
 use crate::store::Store;
 
+/// Whoever gives chunks their records: a save, or a compaction.
+pub(crate) trait SaveChunks: Sync {
+    fn store(&self) -> &Store;
+
+    fn encoder(&self) -> &ChunkEncoder<'_>;
+
+    /// Saves one chunk, up to the writing of its record.
+    fn save(&self, task: &ChunkTask<'_>, decoder: &mut Decoder) -> Result<SavedChunk>;
+}
+
 /// What holds for all chunks of a save.
 pub(crate) struct ChunkSaver<'s> {
     pub(crate) store: &'s Store,
@@ -50,9 +60,16 @@ impl Bases for Store {
     }
 }
 
-impl ChunkSaver<'_> {
-    /// Saves one chunk, up to the writing of its record.
-    pub(crate) fn save(&self, task: &ChunkTask<'_>, decoder: &mut Decoder) -> Result<SavedChunk> {
+impl SaveChunks for ChunkSaver<'_> {
+    fn store(&self) -> &Store {
+        self.store
+    }
+
+    fn encoder(&self) -> &ChunkEncoder<'_> {
+        &self.encoder
+    }
+
+    fn save(&self, task: &ChunkTask<'_>, decoder: &mut Decoder) -> Result<SavedChunk> {
         let unchanged = task
             .parent
             .filter(|parent| self.equals_held(parent, task.raw));
@@ -74,7 +91,9 @@ impl ChunkSaver<'_> {
             changed_lanes: encoded.changed_lanes,
         })
     }
+}
 
+impl ChunkSaver<'_> {
     /// Whether the parent's chunk is held in memory and equal: comparing is cheaper than hashing.
     fn equals_held(&self, parent: &ChunkId, raw: &[u8]) -> bool {
         let held = self.encoder.held(parent);

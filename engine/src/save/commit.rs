@@ -22,6 +22,7 @@ use crate::save::pipeline::{self, Item};
 use crate::save::publish::{Publication, keep_closure, publish};
 use crate::save::room::{self, Allowance};
 use crate::save::spare::Spare;
+use crate::save::stored_relations;
 use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
@@ -56,7 +57,10 @@ fn commit_within(
     draft.parts.merge_into(&mut body, &mut written.statistics)?;
     body.chunk_count()?;
     let statistics = std::mem::take(&mut written.statistics);
-    let manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
+    let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
+    let mut related = draft.parts.relations();
+    related.extend(draft.relations.clone());
+    manifest.relations = stored_relations::to_places(&related, &manifest.body);
     let publication = publication(draft, &room, &written, observer);
     let mut report = publish(store, txn, manifest, publication)?;
     report.like = written.like;
@@ -75,6 +79,7 @@ pub(super) fn write_part(
     let (body, mut written) = write(draft, txn, Whole::No, &room, observer)?;
     let statistics = std::mem::take(&mut written.statistics);
     let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
+    manifest.relations = stored_relations::to_places(&draft.relations, &manifest.body);
     let save = publication(draft, &room, &written, observer);
     let closure = keep_closure(store, &mut manifest, &save)?;
     closure.describe(&mut manifest);
@@ -166,6 +171,7 @@ fn fork_within(
     let unchanged = vec![TensorStatistics::default(); body.tensors.len()];
     let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), unchanged)?;
     manifest.dropped.clone_from(&from.dropped);
+    manifest.relations.clone_from(&from.relations);
     publish(
         store,
         txn,

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
-use crate::save::chunk::{ChunkSaver, SavedChunk};
+use crate::save::chunk::{SaveChunks, SavedChunk};
 use crate::save::pipeline::{Item, Piece};
 use crate::save::probe::Probe;
 use crate::save::relation::{Origin, Relations, Way};
@@ -100,8 +100,8 @@ pub(crate) struct LikelyWay<'t> {
 pub(crate) enum Input<'t> {
     /// A chunk of this save.
     Sibling(Arc<IndexEntry>, &'t [u8]),
-    /// A chunk that the parent has.
-    Earlier(ChunkId),
+    /// A chunk of the other checkpoint.
+    Other(ChunkId),
 }
 
 impl FamilyTask<'_> {
@@ -131,7 +131,7 @@ impl Family {
     /// Saves its chunks, up to the writing of their records.
     pub(crate) fn save(
         &self,
-        saver: &ChunkSaver<'_>,
+        saver: &dyn SaveChunks,
         items: &[Item<'_>],
         decoder: &mut Decoder,
         buffers: &mut Vec<Vec<u8>>,
@@ -161,20 +161,20 @@ impl Family {
 
     fn save_related(
         &self,
-        saver: &ChunkSaver<'_>,
+        saver: &dyn SaveChunks,
         items: &[Item<'_>],
         raws: &[&[u8]],
         decoder: &mut Decoder,
     ) -> Result<Vec<SavedChunk>> {
         let alone = |raw: &[u8]| raw.len() as u64 * ALONE_COST_PERCENT / 100;
         let mut budget = saver
-            .encoder
+            .encoder()
             .bounds
             .budget(raws.iter().map(|raw| raw.len()).sum());
         let mut to_come: u64 = raws.iter().map(|raw| alone(raw)).sum();
         let (mut saved, mut siblings) = (Vec::new(), Vec::<Sibling<'_>>::new());
         let (mut new_records, mut counted) = (Vec::new(), HashSet::new());
-        let known = |id: &ChunkId| saver.encoder.bases.record(id);
+        let known = |id: &ChunkId| saver.encoder().bases.record(id);
         for (piece, raw) in self.pieces.iter().zip(raws) {
             let Some(item) = items.get(piece.item) else {
                 continue;
@@ -190,7 +190,7 @@ impl Family {
             let chunk = saver.save(&task, decoder)?;
             let entry = match &chunk.record {
                 Some((_, entry)) => Some(Arc::new(entry.clone())),
-                None if saver.encoder.bases.is_usable(&chunk.id)? => known(&chunk.id),
+                None if saver.encoder().bases.is_usable(&chunk.id)? => known(&chunk.id),
                 None => None,
             };
             if let Some(entry) = entry.as_ref().filter(|_| chunk.record.is_some()) {
@@ -230,9 +230,9 @@ fn ways<'t>(
             let entry = sibling.entry.clone().filter(|e| e.chunk == sibling.id)?;
             Some(Input::Sibling(entry, sibling.raw))
         }
-        Origin::Before(item) => {
+        Origin::Other(item) => {
             let column = &items.get(*item)?.column;
-            column.parent_chunk(piece.index).map(Input::Earlier)
+            column.parent_chunk(piece.index).map(Input::Other)
         }
     };
     let ways = item.column.ways.iter();

@@ -9,7 +9,7 @@ use crate::save::column::{Column, WayProbes};
 use crate::save::draft::Draft;
 use crate::save::like::Likeness;
 use crate::save::pipeline::Item;
-use crate::save::relation::Relations;
+use crate::save::relation::{Against, Relations};
 
 /// The draft's relations, told of the body's tensors. The tensors of a family are cut alike, so
 /// that the same elements lie in chunks of the same number.
@@ -20,7 +20,8 @@ pub(super) fn relations(draft: &Draft<'_>, body: &mut Body) -> Result<Relations>
         .iter()
         .map(|t| (t.name.as_str(), elements(t)))
         .collect();
-    let relations = Relations::resolve(draft.relations.iter(), tensors.into_iter())?;
+    let relations =
+        Relations::resolve(draft.relations.iter(), tensors.into_iter(), Against::Older)?;
     for family in &relations.families {
         let cut = |item: &usize| body.tensors.get(*item).map(|t| t.chunk_elements);
         let Some(least) = family.members.iter().filter_map(cut).min() else {

@@ -2,25 +2,26 @@
 
 mod background;
 mod base_choice;
-mod chunk;
+pub(crate) mod chunk;
 pub(crate) mod closure;
 pub(crate) mod column;
 mod commit;
-mod draft;
+pub(crate) mod draft;
 pub(crate) mod durable;
 pub(crate) mod encoder;
-mod family;
+pub(crate) mod family;
 mod infer;
 mod items;
 mod like;
 mod part;
 mod parts;
-mod pipeline;
+pub(crate) mod pipeline;
 mod probe;
 mod publish;
-mod relation;
+pub(crate) mod relation;
 mod room;
 pub(crate) mod spare;
+mod stored_relations;
 mod survivors;
 mod taken;
 

@@ -10,6 +10,7 @@ use crate::format::part::Part as PartFile;
 use crate::format::placement::{Durability, PackHint, TensorStatistics};
 use crate::id::ChunkId;
 use crate::save::draft::Draft;
+use crate::save::relation::Relation;
 use crate::store::Store;
 use crate::store::disk::Disk;
 use crate::store::pack_file::PackFile;
@@ -124,6 +125,12 @@ impl Parts {
             }
         }
         Ok(())
+    }
+
+    /// What their writers said of how tensors came from others.
+    pub(super) fn relations(&self) -> BTreeMap<String, Relation> {
+        let told = self.files().map(|p| p.manifest.named_relations());
+        told.flatten().collect()
     }
 
     /// Adds to a body what the parts hold. What is in several of them must be alike in all.

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{self, Observer};
-use crate::save::chunk::{ChunkSaver, SavedChunk};
+use crate::save::chunk::{SaveChunks, SavedChunk};
 use crate::save::column::Column;
 use crate::save::draft::Source;
 use crate::save::family::Family;
@@ -80,13 +80,13 @@ impl Window {
 
 /// Encodes every piece and hands the results to `write`, in order, on this thread.
 pub(crate) fn run(
-    saver: &ChunkSaver<'_>,
+    saver: &dyn SaveChunks,
     items: &[Item<'_>],
     families: &[Family],
     observer: &dyn Observer,
     mut write: impl FnMut(&Piece, SavedChunk) -> Result<()>,
 ) -> Result<()> {
-    let threads = saver.store.threads().min(families.len()).max(1);
+    let threads = saver.store().threads().min(families.len()).max(1);
     let total = items.iter().map(|item| item.column.cut.total).sum();
     let mut done = 0;
     let mut finish = |family: &Family, saved: Vec<SavedChunk>| {
@@ -99,7 +99,7 @@ pub(crate) fn run(
         Ok(())
     };
     if threads == 1 {
-        let (mut held, mut buffers) = (saver.store.decoder(), Vec::new());
+        let (mut held, mut buffers) = (saver.store().decoder(), Vec::new());
         return families.iter().try_for_each(|family| {
             let saved = family.save(saver, items, &mut held.decoder, &mut buffers)?;
             finish(family, saved)
@@ -113,7 +113,7 @@ pub(crate) fn run(
         stop: AtomicBool::new(false),
     };
     let (sender, receiver) = mpsc::channel();
-    saver.store.pool()?.in_place_scope(|scope| {
+    saver.store().pool()?.in_place_scope(|scope| {
         for _ in 0..threads {
             let (sender, next, window) = (sender.clone(), &next, &window);
             scope.spawn(move |_| work(saver, items, families, next, window, &sender));
@@ -139,7 +139,7 @@ impl Drop for StopOnPanic<'_> {
 type Numbered = (usize, Result<Vec<SavedChunk>>);
 
 fn work(
-    saver: &ChunkSaver<'_>,
+    saver: &dyn SaveChunks,
     items: &[Item<'_>],
     families: &[Family],
     next: &AtomicUsize,
@@ -147,7 +147,7 @@ fn work(
     sender: &mpsc::Sender<Numbered>,
 ) {
     let _watched = StopOnPanic(window);
-    let (mut held, mut buffers) = (saver.store.decoder(), Vec::new());
+    let (mut held, mut buffers) = (saver.store().decoder(), Vec::new());
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let Some(family) = families.get(number) else {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::codec::Predictor;
 use crate::disjoint::Disjoint;
 use crate::error::{Error, Result};
+use crate::format::relations::KINDS;
 
 /// How a tensor came from others of the same checkpoint. A relation that does not hold costs a
 /// little time and a few bytes, never correctness.
@@ -41,8 +42,16 @@ pub enum Relation {
 }
 
 impl Relation {
+    /// What the format and the command line call its kind.
+    #[must_use]
+    pub fn kind_name(&self) -> &'static str {
+        let known = KINDS.iter().find(|(code, ..)| *code == self.kind());
+        known.map_or("unknown", |(_, name, _)| name)
+    }
+
     /// The tensors that it names.
-    pub(crate) fn names(&self) -> Vec<&str> {
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
         match self {
             Self::Adam {
                 exp_avg,
@@ -61,8 +70,17 @@ impl Relation {
 pub(crate) enum Origin {
     /// The checkpoint that is saved.
     Now(usize),
-    /// Its parent.
-    Before(usize),
+    /// The other one, which is stored already: most often its parent.
+    Other(usize),
+}
+
+/// Which other checkpoint a checkpoint is coded against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Against {
+    /// The one that it continues, as a save does.
+    Older,
+    /// The one that continues it, as a compaction does.
+    Newer,
 }
 
 /// One way to predict an item's chunks.
@@ -72,15 +90,16 @@ pub(crate) struct Way {
     pub(crate) inputs: Vec<Origin>,
 }
 
-/// What a way does, whatever the tensors: its predictor, and which inputs are of the parent.
+/// What a way does, whatever the tensors: its predictor, and which inputs are of the other
+/// checkpoint.
 pub(crate) type WayKind = (u8, Vec<bool>);
 
 impl Way {
     pub(crate) fn kind(&self) -> WayKind {
-        let is_before = |from: &Origin| matches!(from, Origin::Before(_));
+        let is_other = |from: &Origin| matches!(from, Origin::Other(_));
         (
             self.predictor.code(),
-            self.inputs.iter().map(is_before).collect(),
+            self.inputs.iter().map(is_other).collect(),
         )
     }
 }
@@ -110,6 +129,7 @@ impl Relations {
     pub(crate) fn resolve<'n>(
         related: impl Iterator<Item = (&'n String, &'n Relation)>,
         tensors: impl ExactSizeIterator<Item = (&'n str, u64)>,
+        against: Against,
     ) -> Result<Self> {
         let mut relations = Self {
             ways: vec![Vec::new(); tensors.len()],
@@ -139,7 +159,7 @@ impl Relations {
                 Relation::Adam {
                     exp_avg,
                     exp_avg_sq,
-                } => relations.adam(this, item(exp_avg)?, item(exp_avg_sq)?),
+                } => relations.adam(this, item(exp_avg)?, item(exp_avg_sq)?, against),
                 Relation::SecondMoment { exp_avg } => {
                     relations.second_moment(this, item(exp_avg)?);
                 }
@@ -163,36 +183,37 @@ impl Relations {
     /// `v1` is a sum of `v0` and the square of the gradient, which is a difference of `m1` and
     /// `m0`.
     fn second_moment(&mut self, v: usize, m: usize) {
-        use Origin::{Before, Now};
-        self.add(
-            v,
-            Predictor::SecondMoment,
-            vec![Before(v), Now(m), Before(m)],
-        );
+        use Origin::{Now, Other};
+        self.add(v, Predictor::SecondMoment, vec![Other(v), Now(m), Other(m)]);
     }
 
-    /// `w1` is `w0` and a step that `m1` and `v1` make.
-    fn adam(&mut self, w: usize, m: usize, v: usize) {
-        use Origin::{Before, Now};
+    /// `w1` is `w0` and a step that `m1` and `v1` make: those of the newer of two checkpoints,
+    /// whichever is told from the other.
+    fn adam(&mut self, w: usize, m: usize, v: usize, against: Against) {
+        use Origin::{Now, Other};
         self.second_moment(v, m);
-        self.add(w, Predictor::Adam, vec![Before(w), Now(m), Now(v)]);
+        let inputs = match against {
+            Against::Older => vec![Other(w), Now(m), Now(v)],
+            Against::Newer => vec![Other(w), Other(m), Other(v)],
+        };
+        self.add(w, Predictor::Adam, inputs);
     }
 
     fn momentum(&mut self, w: usize, buffer: usize) {
-        use Origin::{Before, Now};
+        use Origin::{Now, Other};
         self.add(
             w,
             Predictor::Linear,
-            vec![Before(w), Now(buffer), Before(buffer)],
+            vec![Other(w), Now(buffer), Other(buffer)],
         );
     }
 
     fn average(&mut self, average: usize, of: usize) {
-        use Origin::{Before, Now};
+        use Origin::{Now, Other};
         self.add(
             average,
             Predictor::Linear,
-            vec![Before(average), Before(of), Now(of)],
+            vec![Other(average), Other(of), Now(of)],
         );
     }
 
@@ -253,7 +274,7 @@ mod tests {
             .collect();
         let size = |name: &str| if name.len() > 1 { 9 } else { 5 };
         let tensors = names.iter().map(|n| (*n, size(n)));
-        Relations::resolve(related.iter().map(|(n, r)| (n, r)), tensors)
+        Relations::resolve(related.iter().map(|(n, r)| (n, r)), tensors, Against::Older)
     }
 
     fn adam() -> Relation {

@@ -1,6 +1,7 @@
 //! Sections and what lies outside the body.
 
 use milepost_engine::format::placement::Durability;
+use milepost_engine::format::relations::{TensorRelation, encode_relations};
 use milepost_engine::format::section;
 
 use super::files::case;
@@ -91,6 +92,33 @@ pub(super) const CASES: &[Case] = &[
     "two tensors have the statistics of one", |b| {
         b.statistics = Some([&[1, 0, 0, 0][..], &[0; 24]].concat());
     }),
+    case!("relations-beyond", "R77", "corrupt" / "relations" at "checkpoint",
+    "a copy of a tensor that the body does not have", |b| b.bend_sections = |s| {
+        s.push(raw(section::RELATIONS, relations(&[(0, 5, &[2])])));
+    }),
+    case!("relations-of-beyond", "R77", "corrupt" / "relations" at "checkpoint",
+    "a tensor that the body does not have is a copy", |b| b.bend_sections = |s| {
+        s.push(raw(section::RELATIONS, relations(&[(2, 5, &[0])])));
+    }),
+    case!("relations-unknown-beyond", "R77", "corrupt" / "relations" at "checkpoint",
+    "a relation of an unknown kind names a tensor that the body does not have",
+    |b| b.bend_sections = |s| {
+        s.push(raw(section::RELATIONS, relations(&[(0, 200, &[1, 2])])));
+    }),
+    case!("relations-twice", "R77", "corrupt" / "relations" at "checkpoint",
+    "one tensor has two relations", |b| b.bend_sections = |s| {
+        s.push(raw(section::RELATIONS, relations(&[(0, 5, &[1]), (0, 4, &[1])])));
+    }),
+    case!("relations-few", "R77", "corrupt" / "relations" at "checkpoint",
+    "a relation of kind adam names one tensor", |b| b.bend_sections = |s| {
+        s.push(raw(section::RELATIONS, relations(&[(0, 1, &[1])])));
+    }),
+    case!("relations-trailing", "R12", "corrupt" / "trailing-bytes" at "checkpoint",
+    "a byte follows the relations", |b| b.bend_sections = |s| {
+        let mut told = relations(&[(0, 5, &[1])]);
+        told.push(0);
+        s.push(raw(section::RELATIONS, told));
+    }),
     case!("dropped-none", "R68", "corrupt" / "dropped" at "checkpoint",
         "the list of dropped tensors is empty",
         |b| b.bend_sections = |s| s.insert(2, raw(section::DROPPED, vec![0; 4]))),
@@ -117,3 +145,13 @@ pub(super) const CASES: &[Case] = &[
         b.records.remove(1);
     }),
 ];
+
+/// The bytes of relations: the place of a tensor, a kind, and the places of others.
+fn relations(told: &[(u32, u8, &[u32])]) -> Vec<u8> {
+    let relation = |(tensor, kind, of): &(u32, u8, &[u32])| TensorRelation {
+        tensor: *tensor,
+        kind: *kind,
+        of: of.to_vec(),
+    };
+    encode_relations(&told.iter().map(relation).collect::<Vec<_>>()).unwrap()
+}
