@@ -129,23 +129,30 @@ fn words_of(name: &str) -> (String, Part) {
             words.push(word);
         }
     }
-    // Optax numbers the parts of its state in front of the parameters' own names.
-    let is_number = |word: &&str| word.bytes().all(|b| b.is_ascii_digit());
-    if after_optimizer && words.len() > 1 && words.first().is_some_and(is_number) {
-        words.remove(0);
-        while words.len() > 1 && words.first().is_some_and(|w| COMMON.contains(w)) {
-            words.remove(0);
-        }
-        if let [first, _, ..] = words.as_slice()
-            && let Some((_, told)) = LEADING_PARTS.iter().find(|(told, _)| told == first)
-            && part == Part::Weight
-        {
-            part = *told;
-            words.remove(0);
-            words.retain(|w| !COMMON.contains(w));
-        }
+    if after_optimizer
+        && part == Part::Weight
+        && let Some((told, rest)) = numbered_part(&words)
+    {
+        return (rest.join("_"), told);
     }
     (words.join("_"), part)
+}
+
+/// Optax numbers the parts of its state in front of the parameters' own names. A number alone
+/// may be such a name, as that of a layer in `torch.nn.Sequential`.
+fn numbered_part<'w>(words: &[&'w str]) -> Option<(Part, Vec<&'w str>)> {
+    let is_number = |word: &&str| word.bytes().all(|b| b.is_ascii_digit());
+    let says_nothing = |word: &&str| is_number(word) || COMMON.contains(word);
+    words.first().filter(|word| is_number(word))?;
+    let at = words.iter().position(|word| !says_nothing(word))?;
+    let (told, rest) = words.get(at..)?.split_first()?;
+    let (_, part) = LEADING_PARTS.iter().find(|(name, _)| name == told)?;
+    let rest: Vec<&str> = rest
+        .iter()
+        .filter(|w| !COMMON.contains(w))
+        .copied()
+        .collect();
+    (!rest.is_empty()).then_some((*part, rest))
 }
 
 fn relate(tensors: &[Named<'_>], relations: &mut BTreeMap<String, Relation>) {
@@ -248,6 +255,12 @@ mod tests {
                 "adam/dense_kernel_velocity",
             ),
             ("w.weight", "m.w.weight", "v.w.weight"),
+            (
+                "model.17.weight",
+                "optimizer.state.17.weight.exp_avg",
+                "optimizer.state.17.weight.exp_avg_sq",
+            ),
+            ("params/0/w", "opt_state/1/0/mu/0/w", "opt_state/1/0/nu/0/w"),
         ];
         for (w, m, v) in namings {
             let found = told(&[(w, Dtype::F32), (m, Dtype::F32), (v, Dtype::F32)]);
@@ -279,12 +292,17 @@ mod tests {
             ("half.w".to_owned(), Relation::Copy { of: of() }),
         ];
         assert_eq!(found, expected);
-        let buffer = "optimizer.state.w.momentum_buffer".to_owned();
-        let found = told(&[("model.w", Dtype::F32), (&buffer, Dtype::F32)]);
-        assert_eq!(
-            found,
-            [("model.w".to_owned(), Relation::Momentum { buffer })]
-        );
+        for (weight, buffer) in [
+            ("model.w", "optimizer.state.w.momentum_buffer"),
+            ("model.0.bias", "optimizer.state.0.bias.momentum_buffer"),
+            ("model.0.bias", "optim.momentum_buffer.0.bias"),
+            ("params.0.w", "opt_state.0.trace.params.0.w"),
+        ] {
+            let found = told(&[(weight, Dtype::F32), (buffer, Dtype::F32)]);
+            let buffer = buffer.to_owned();
+            let expected = [(weight.to_owned(), Relation::Momentum { buffer })];
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]
