@@ -1,9 +1,10 @@
 //! Times restores into memory, for the benchmark scripts.
 //!
-//! `cargo bench --bench restore -- STORE [--threads N] [--repeats N] [--cold] REV...` prints a
-//! line of JSON for each revision: bytes, records, the restore cost by the store's own model,
-//! and the seconds of every repeat. Buffers are allocated and touched before the clock starts.
-//! `--cold` drops the store's files from the page cache before each repeat.
+//! `cargo bench --bench restore -- STORE [--threads N] [--repeats N] [--cold] [--only GLOB] REV...`
+//! prints a line of JSON for each revision: bytes, records, the restore cost by the store's own
+//! model, and the seconds of every repeat, with those of opening the store and planning. Buffers
+//! are allocated and touched before the clock starts. `--cold` drops the store's files from the
+//! page cache before each repeat, `--only` restores the tensors whose names match.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,6 +16,7 @@ struct Args {
     threads: usize,
     repeats: usize,
     cold: bool,
+    only: Option<String>,
     revisions: Vec<String>,
 }
 
@@ -24,6 +26,7 @@ fn parse() -> Result<Args, String> {
         threads: 0,
         repeats: 7,
         cold: false,
+        only: None,
         revisions: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
@@ -37,6 +40,7 @@ fn parse() -> Result<Args, String> {
         match word.as_str() {
             "--bench" => {}
             "--cold" => args.cold = true,
+            "--only" => args.only = Some(words.next().ok_or("a glob is missing")?),
             "--threads" => args.threads = number(&mut words)?,
             "--repeats" => args.repeats = number(&mut words)?,
             _ if args.store.as_os_str().is_empty() => args.store = word.into(),
@@ -74,6 +78,10 @@ fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn st
     let (mut seconds, mut planning) = (Vec::new(), Vec::new());
     let mut facts = serde_json::Value::Null;
     let mut buffers: Vec<Vec<u8>> = Vec::new();
+    let selection = match &args.only {
+        Some(glob) => Selection::globs(&[glob])?,
+        None => Selection::all(),
+    };
     for _ in 0..args.repeats {
         if args.cold {
             drop_from_cache(&args.store)?;
@@ -84,7 +92,7 @@ fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn st
         };
         let started = Instant::now();
         let checkpoint = Store::open(&args.store, options)?.checkpoint(revision)?;
-        let (_, plan) = checkpoint.plan(&Selection::all())?;
+        let (_, plan) = checkpoint.plan(&selection)?;
         let planned = started.elapsed().as_secs_f64();
         planning.push(planned);
         if buffers.is_empty() {

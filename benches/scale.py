@@ -4,8 +4,9 @@
 
 Parts: `unchanged` (a save in which nothing changed), `many` (10,000 tiny checkpoints: open, list
 and restore the newest), `chain` (the deepest of 200 dense checkpoints against one raw full
-file), `memory` (peak memory of saving and restoring a state of 4 GB). All by default. Only the
-standard library is needed.
+file), `small` (10,000 tensors of 1 KB against one tensor of as many bytes), `one` (a tensor of 1 MB
+out of a cold store of 10 GB), `memory` (peak memory of saving and restoring a state of 4 GB). All
+by default. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -180,6 +181,77 @@ def rotations(block: array, count: int) -> Iterable[tuple[str, array]]:
         yield f"layer.{index}", block[index * 17 :] + block[: index * 17]
 
 
+def bench_save(work: Path, *paths: Path) -> list[dict]:
+    """What the save benchmark says of files that are saved one after the other."""
+    command = ("cargo", "bench", "-q", "--bench", "save", "--", "--folder", work, *paths)
+    return [json.loads(line) for line in call(*command).splitlines()]
+
+
+def small(milepost: Path, work: Path) -> None:
+    """Saves and restores a state of many small tensors beside one of a single tensor."""
+    count, length = 10_000, 256
+    values = normal_floats(count * length, 0.02, 6)
+    moved = array("f", (v * 1.0001 for v in values))
+    slices = [(f"t{i:05}", i * length) for i in range(count)]
+    for title in ("10,000 tensors of 1 KB", "one tensor"):
+        paths = [work / "first.safetensors", work / "second.safetensors"]
+        for step, (path, held) in enumerate(zip(paths, (values, moved), strict=True)):
+            parts = [("t", held)]
+            if title != "one tensor":
+                parts = [(name, held[at : at + length]) for name, at in slices]
+            write_safetensors(path, step, parts)
+        first, delta = (statistics.median(t["seconds"]) for t in bench_save(work, *paths))
+        store = work / title.split()[0]
+        call(milepost, "-s", store, "-q", "init")
+        call(milepost, "-s", store, "-q", "save", *paths)
+        facts = bench_restore(store, "latest", "--repeats", "15")
+        restore = statistics.median(facts["seconds"])
+        print(
+            f"small: {title}: first save {first * 1e3:.1f} ms, delta {delta * 1e3:.1f} ms, restore "
+            f"of the delta into memory {restore * 1e3:.1f} ms of which opening and planning "
+            f"{statistics.median(facts['planning_seconds']) * 1e3:.1f} ms"
+        )
+
+
+def one(milepost: Path, work: Path, gigabytes: int) -> None:
+    """Restores one small tensor of a large state from a cold cache."""
+    store, state = work / "one", work / "state.safetensors"
+    call(milepost, "-s", store, "-q", "init")
+    block = normal_floats(gigabytes * 1_000_000_000 // 4 // 40, 0.02, 8)
+    tensors = [*rotations(block, 40), ("wanted", normal_floats(1 << 18, 0.02, 9))]
+    length = write_safetensors(state, 1, tensors)
+    del tensors, block
+    call(milepost, "-s", store, "-q", "save", state)
+    state.unlink()
+    facts = bench_restore(store, "latest", "--only", "wanted", "--cold", "--repeats", "15")
+    warm = bench_restore(store, "latest", "--only", "wanted", "--repeats", "15")
+    latency = statistics.median(read_block(store) for _ in range(31))
+    print(
+        f"one: 1 MB of a store of {length / 1e9:.1f} GB, cold: {median_of(facts, 'seconds')} of which "
+        f"opening and planning {median_of(facts, 'planning_seconds')}; warm {median_of(warm, 'seconds')}; "
+        f"a cold read of 4 KB takes {latency * 1e3:.2f} ms"
+    )
+
+
+def median_of(facts: dict, key: str) -> str:
+    """Median milliseconds."""
+    return f"{statistics.median(facts[key]) * 1e3:.1f} ms"
+
+
+def read_block(store: Path) -> float:
+    """Seconds to read a block of the largest pack from a cold cache: the disk's latency."""
+    path = max(store.glob("packs/*/*"), key=lambda p: p.stat().st_size)
+    fd = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    at = random.randrange(path.stat().st_size // 4096) * 4096
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+    started = time.perf_counter()
+    os.pread(fd, 4096, at)
+    seconds = time.perf_counter() - started
+    os.close(fd)
+    return seconds
+
+
 def peak_memory(command: list[object]) -> tuple[int, float]:
     """Peak anonymous memory of a process in bytes, sampled, and its seconds."""
     started = time.perf_counter()
@@ -198,12 +270,12 @@ def peak_memory(command: list[object]) -> tuple[int, float]:
     return peak, time.perf_counter() - started
 
 
-def memory(milepost: Path, work: Path, gigabytes: int) -> None:
-    """Saves a large state, then a changed one against it, and restores it to a file."""
+def memory(milepost: Path, work: Path, gigabytes: int, saves: int) -> None:
+    """Saves a large state, then changed ones against it, and restores the last to a file."""
     store, state, out = work / "memory", work / "large.safetensors", work / "out.safetensors"
     call(milepost, "-s", store, "-q", "init")
     count = gigabytes * 1_000_000_000 // 4 // 32
-    for step in (1, 2):
+    for step in range(1, saves + 1):
         factor = 1e-4 * step
         block = normal_floats(count, 0.02 * (1 + factor), 5)
         length = write_safetensors(state, step, rotations(block, 32))
@@ -228,20 +300,25 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder on the disk to measure")
     parser.add_argument("--checkpoints", type=int, default=10_000)
     parser.add_argument("--chain", type=int, default=200)
-    parser.add_argument("--gigabytes", type=int, default=4)
-    parser.add_argument("parts", nargs="*", default=["unchanged", "many", "chain", "memory"])
+    parser.add_argument("--gigabytes", type=int, default=4, help="of `memory`")
+    parser.add_argument("--saves", type=int, default=2, help="of `memory`")
+    parser.add_argument("--store-gigabytes", type=int, default=10, help="of `one`")
+    parts = ["unchanged", "many", "chain", "small", "one", "memory"]
+    parser.add_argument("parts", nargs="*", default=parts)
     args = parser.parse_args()
     milepost = args.milepost.resolve()
-    parts = {
+    known = {
         "unchanged": lambda work: unchanged(milepost, work),
         "many": lambda work: many(milepost, work, args.checkpoints),
         "chain": lambda work: chain(milepost, work, args.chain),
-        "memory": lambda work: memory(milepost, work, args.gigabytes),
+        "small": lambda work: small(milepost, work),
+        "one": lambda work: one(milepost, work, args.store_gigabytes),
+        "memory": lambda work: memory(milepost, work, args.gigabytes, args.saves),
     }
     for part in args.parts:
         work = Path(tempfile.mkdtemp(prefix="milepost-scale-", dir=args.work))
         try:
-            parts[part](work)
+            known[part](work)
         finally:
             shutil.rmtree(work)
 

@@ -16,8 +16,11 @@ use crate::save::column::Column;
 use crate::save::draft::Source;
 use crate::save::family::Family;
 
-/// Chunks that workers may be ahead of the writer, for each thread.
+/// Jobs that workers may be ahead of the writer, for each thread.
 const AHEAD_PER_THREAD: usize = 8;
+/// Small families are handed over together, up to so many bytes: a handover costs as much as
+/// coding some of them.
+const JOB_LEN: u64 = 64 << 10;
 
 /// One tensor or blob to be cut into chunks.
 pub(crate) struct Item<'a> {
@@ -44,6 +47,24 @@ pub(crate) fn pieces(items: &[Item<'_>]) -> Vec<Piece> {
         })
     };
     items.iter().enumerate().flat_map(of_item).collect()
+}
+
+/// Families that follow each other, to be saved by one worker in one go.
+fn jobs(families: &[Family]) -> Vec<&[Family]> {
+    let mut jobs = Vec::new();
+    let (mut rest, mut held, mut len) = (families, 0, 0);
+    for family in families {
+        let pieces = family.pieces.iter();
+        held += 1;
+        len += pieces.map(|p| p.range.end - p.range.start).sum::<u64>();
+        if len >= JOB_LEN {
+            let (job, others) = rest.split_at(held);
+            jobs.push(job);
+            (rest, held, len) = (others, 0, 0);
+        }
+    }
+    jobs.extend(Some(rest).filter(|rest| !rest.is_empty()));
+    jobs
 }
 
 /// Lets workers run a bounded way ahead of the writer.
@@ -86,7 +107,8 @@ pub(crate) fn run(
     observer: &dyn Observer,
     mut write: impl FnMut(&Piece, SavedChunk) -> Result<()>,
 ) -> Result<()> {
-    let threads = saver.store().threads().min(families.len()).max(1);
+    let jobs = jobs(families);
+    let threads = saver.store().threads().min(jobs.len()).max(1);
     let total = items.iter().map(|item| item.column.cut.total).sum();
     let mut done = 0;
     let mut finish = |family: &Family, saved: Vec<SavedChunk>| {
@@ -116,10 +138,11 @@ pub(crate) fn run(
     saver.store().pool()?.in_place_scope(|scope| {
         for _ in 0..threads {
             let (sender, next, window) = (sender.clone(), &next, &window);
-            scope.spawn(move |_| work(saver, items, families, next, window, &sender));
+            let jobs = &jobs;
+            scope.spawn(move |_| work(saver, items, jobs, next, window, &sender));
         }
         drop(sender);
-        let result = write_in_order(&receiver, families, &window, &mut finish);
+        let result = write_in_order(&receiver, &jobs, &window, &mut finish);
         window.stop();
         result
     })
@@ -136,12 +159,13 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
-type Numbered = (usize, Result<Vec<SavedChunk>>);
+/// A job's number, and what became of the chunks of each family.
+type Numbered = (usize, Result<Vec<Vec<SavedChunk>>>);
 
 fn work(
     saver: &dyn SaveChunks,
     items: &[Item<'_>],
-    families: &[Family],
+    jobs: &[&[Family]],
     next: &AtomicUsize,
     window: &Window,
     sender: &mpsc::Sender<Numbered>,
@@ -150,13 +174,16 @@ fn work(
     let (mut held, mut buffers) = (saver.store().decoder(), Vec::new());
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let Some(family) = families.get(number) else {
+        let Some(job) = jobs.get(number) else {
             return;
         };
         if !window.wait_for(number) {
             return;
         }
-        let saved = family.save(saver, items, &mut held.decoder, &mut buffers);
+        let families = job.iter();
+        let saved =
+            families.map(|family| family.save(saver, items, &mut held.decoder, &mut buffers));
+        let saved = saved.collect();
         // The receiver is gone only when the save has failed already.
         if sender.send((number, saved)).is_err() {
             return;
@@ -166,12 +193,12 @@ fn work(
 
 fn write_in_order(
     receiver: &mpsc::Receiver<Numbered>,
-    families: &[Family],
+    jobs: &[&[Family]],
     window: &Window,
     finish: &mut impl FnMut(&Family, Vec<SavedChunk>) -> Result<()>,
 ) -> Result<()> {
-    let mut early: BTreeMap<usize, Vec<SavedChunk>> = BTreeMap::new();
-    for (number, family) in families.iter().enumerate() {
+    let mut early: BTreeMap<usize, Vec<Vec<SavedChunk>>> = BTreeMap::new();
+    for (number, job) in jobs.iter().enumerate() {
         let saved = loop {
             if let Some(saved) = early.remove(&number) {
                 break saved;
@@ -187,8 +214,50 @@ fn write_in_order(
                 }
             };
         };
-        finish(family, saved)?;
+        for (family, saved) in job.iter().zip(saved) {
+            finish(family, saved)?;
+        }
         window.advance();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn family(lens: &[u64]) -> Family {
+        let piece = |len: &u64| Piece {
+            item: 0,
+            index: 0,
+            range: 0..*len,
+        };
+        Family {
+            pieces: lens.iter().map(piece).collect(),
+        }
+    }
+
+    #[test]
+    fn jobs_hold_every_family_once_and_many_small_ones_together() {
+        let large = JOB_LEN * 4;
+        let half = JOB_LEN / 2;
+        let families = [
+            family(&[large]),
+            family(&[1]),
+            family(&[half, 1]),
+            family(&[half]),
+            family(&[]),
+            family(&[1, large]),
+            family(&[3]),
+        ];
+        let jobs = jobs(&families);
+        let counts: Vec<usize> = jobs.iter().map(|job| job.len()).collect();
+        assert_eq!(counts, [1, 3, 2, 1]);
+        let all = jobs.iter().flat_map(|job| job.iter());
+        assert!(
+            all.zip(&families)
+                .all(|(found, family)| std::ptr::eq(found, family))
+        );
+        assert!(super::jobs(&[]).is_empty());
+    }
 }
