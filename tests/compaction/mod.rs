@@ -1,5 +1,6 @@
 //! Compaction: fewer and smaller files, the same checkpoints with the same ids.
 
+mod moving;
 mod related;
 mod trouble;
 

@@ -7,6 +7,7 @@ pub(crate) mod golden; // stores that are kept for ever
 pub(crate) mod hostile; // well-sealed files that lie
 pub(crate) mod packs; // packs built record by record
 pub(crate) mod redact; // what varies in the command's output
+pub(crate) mod restless_disk;
 pub(crate) mod rng; // reproducible random numbers
 pub(crate) mod safetensors; // files to save
 pub(crate) mod sha256; // the hash that every language has, for golden stores

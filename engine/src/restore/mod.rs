@@ -2,6 +2,7 @@
 
 mod ahead;
 pub(crate) mod decode;
+mod everywhere;
 mod otherwise;
 pub mod plan;
 pub mod recipe;
@@ -22,17 +23,13 @@ use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
-use crate::format::placement::PackHint;
 use crate::id::{CheckpointId, ChunkId};
 use crate::progress::{self, Observer, Unobserved};
 use crate::restore::ahead::OnStep;
 use crate::restore::plan::{Plan, PlanStep, Wanted};
-use crate::restore::recipe::Recipe;
 use crate::restore::shared::Group;
 use crate::store::Store;
-use crate::store::catalog::Catalog;
 use crate::store::history::{self, Place};
-use crate::store::packs;
 use crate::store::path;
 
 /// Below this many bytes one thread is faster than several.
@@ -56,39 +53,6 @@ impl Store {
             store: self.clone(),
             manifest: Arc::new(manifest),
         })
-    }
-
-    /// The recipe of a chunk whose pack was loaded, to restore it.
-    pub(crate) fn recipe(&self, chunk: &ChunkId) -> Result<Recipe> {
-        Recipe::find(&self.0.reading, chunk)
-    }
-
-    /// Looks something up in the packs that were hinted at. Hints may be stale or missing: before
-    /// one of the chunks is given up, every pack is looked at.
-    pub(crate) fn with_every_pack<'c, T>(
-        &self,
-        catalog: &Catalog,
-        hints: &[PackHint],
-        chunks: impl Iterator<Item = &'c ChunkId>,
-        look_up: impl Fn() -> Result<T>,
-    ) -> Result<T> {
-        match look_up() {
-            Err(first) if packs::may_be_elsewhere(&first) => {
-                let disk = &*self.0.disk;
-                self.forget_packs();
-                catalog.load_hinted(disk, hints)?;
-                catalog.load_all(disk)?;
-                for chunk in chunks {
-                    catalog.settle(disk, chunk)?;
-                }
-                // What was missing at first says more than what settling left.
-                look_up().map_err(|second| match packs::may_be_elsewhere(&second) {
-                    true => packs::explain_missing(disk, hints, first),
-                    false => second,
-                })
-            }
-            done => done,
-        }
     }
 }
 
@@ -145,9 +109,16 @@ impl Checkpoint {
 
     fn plan_wanted(&self, wanted: &[Wanted<'_>]) -> Result<Plan> {
         let store = &self.store.0;
-        store
-            .reading
-            .load_hinted(&*store.disk, &self.manifest.packs)?;
+        match self.store.threads() {
+            1 => store
+                .reading
+                .load_hinted(&*store.disk, &self.manifest.packs)?,
+            _ => store.reading.load_hinted_on(
+                self.store.pool()?,
+                &*store.disk,
+                &self.manifest.packs,
+            )?,
+        }
         let chunks = wanted.iter().flat_map(|w| w.chunks);
         self.store
             .with_every_pack(&store.reading, &self.manifest.packs, chunks, || {

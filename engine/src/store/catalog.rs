@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use rayon::ThreadPool;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::format::placement::PackHint;
@@ -168,6 +171,8 @@ impl Catalog {
         if tables.packs.insert(pack, len).is_some() {
             return;
         }
+        let entries = entries.into_iter();
+        tables.records.reserve(entries.size_hint().0);
         for entry in entries {
             let chunk = entry.chunk;
             let found = Located {
@@ -199,24 +204,51 @@ impl Catalog {
     /// Loads the packs that a checkpoint hints at, which vouches for them. A pack that is gone or
     /// damaged is no error yet: another may hold its chunks by now.
     pub(crate) fn load_hinted(&self, disk: &dyn Disk, hints: &[PackHint]) -> Result<()> {
-        for hint in hints {
-            if self.pack_len(&hint.pack).is_some() {
-                continue;
-            }
-            match self.open_file(disk, &hint.pack) {
-                Ok(pack) => {
-                    let pack = Arc::new(pack);
-                    self.add(hint.pack, pack.len(), pack.index().iter().cloned());
-                    self.hold_open(pack);
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    tracing::warn!(%error, "a damaged pack is left out");
-                }
-                Err(error) => return Err(error),
-            }
+        for pack in self.unknown_of(hints) {
+            self.take_in(self.open_file(disk, &pack))?;
         }
         Ok(())
+    }
+
+    /// As [`Catalog::load_hinted`], several packs at a time.
+    pub(crate) fn load_hinted_on(
+        &self,
+        threads: &ThreadPool,
+        disk: &dyn Disk,
+        hints: &[PackHint],
+    ) -> Result<()> {
+        let unknown = self.unknown_of(hints);
+        if unknown.len() < 2 {
+            return self.load_hinted(disk, hints);
+        }
+        let open = |pack: &PackId| self.open_file(disk, pack);
+        let opened: Vec<_> = threads.install(|| unknown.par_iter().map(open).collect());
+        opened.into_iter().try_for_each(|pack| self.take_in(pack))
+    }
+
+    fn unknown_of(&self, hints: &[PackHint]) -> Vec<PackId> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let packs = hints.iter().map(|hint| hint.pack);
+        packs
+            .filter(|pack| !tables.packs.contains_key(pack))
+            .collect()
+    }
+
+    /// Makes the records of a pack known, unless it is gone or damaged.
+    fn take_in(&self, opened: Result<PackFile>) -> Result<()> {
+        match opened {
+            Ok(mut pack) => {
+                self.add(pack.id, pack.len(), pack.take_index());
+                self.hold_open(Arc::new(pack));
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(%error, "a damaged pack is left out");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// As [`Catalog::load_hinted`], of a durable checkpoint.

@@ -97,7 +97,11 @@ pub(crate) fn read_counting(disk: &dyn Disk, place: &Place) -> Result<Option<Man
     }
     match prove(disk, &manifest) {
         Ok(()) => Ok(Some(manifest)),
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(None),
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            // A compaction may have moved what it needs meanwhile, and made it durable.
+            let (now, _) = read_unproven(disk, place)?;
+            Ok(Some(now).filter(|now| counts_unproven(disk, &now.placement)))
+        }
         Err(error) => Err(error),
     }
 }

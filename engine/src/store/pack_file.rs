@@ -198,6 +198,11 @@ impl PackFile {
         self.index
     }
 
+    /// Its index, which it has no longer: what is left serves to read records.
+    pub(crate) fn take_index(&mut self) -> Vec<IndexEntry> {
+        std::mem::take(&mut self.index)
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.view.len()
     }

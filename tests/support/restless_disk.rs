@@ -1,0 +1,93 @@
+//! A disk on which others are at work: something happens before a pack is opened.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use milepost_engine::Result;
+use milepost_engine::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Published};
+use milepost_engine::store::path::StorePath;
+
+/// Is told how many packs were opened before.
+type Meanwhile = Box<dyn Fn(u64) + Send + Sync>;
+
+/// Passes everything on to another disk.
+pub(crate) struct RestlessDisk {
+    disk: Arc<dyn Disk>,
+    opened: AtomicU64,
+    meanwhile: Meanwhile,
+}
+
+impl RestlessDisk {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        meanwhile: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            disk,
+            opened: AtomicU64::new(0),
+            meanwhile: Box::new(meanwhile),
+        })
+    }
+
+    /// How often a pack was opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    fn before_open(&self, path: &StorePath) {
+        if path.as_str().starts_with("packs/") {
+            (self.meanwhile)(self.opened.fetch_add(1, Ordering::Relaxed));
+        }
+    }
+}
+
+impl fmt::Debug for RestlessDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RestlessDisk").field(&self.disk).finish()
+    }
+}
+
+impl Disk for RestlessDisk {
+    fn list(&self, folder: &StorePath) -> Result<Vec<Entry>> {
+        self.disk.list(folder)
+    }
+
+    fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
+        self.before_open(path);
+        self.disk.open(path)
+    }
+
+    fn open_uncached(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
+        self.before_open(path);
+        self.disk.open_uncached(path)
+    }
+
+    fn create(&self, txn: u128) -> Result<Box<dyn NewFile>> {
+        self.disk.create(txn)
+    }
+
+    fn make_folder(&self, folder: &StorePath) -> Result<()> {
+        self.disk.make_folder(folder)
+    }
+
+    fn sync(&self, path: &StorePath) -> Result<()> {
+        self.disk.sync(path)
+    }
+
+    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
+        self.disk.link(from, to)
+    }
+
+    fn remove(&self, path: &StorePath) -> Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
+        self.disk.lock(path, mode)
+    }
+
+    fn boot_id(&self) -> [u8; 16] {
+        self.disk.boot_id()
+    }
+}
