@@ -29,6 +29,8 @@ CARGO_DENY := 0.20.2
 CARGO_FUZZ := 0.13.2
 FUZZ_SECONDS ?= 60
 CRASH_STATES ?= 1000000
+# What draws plots.
+PLOT_VENV := $(CACHE)/plot
 # What `make torture` does; `make torture-small` does little of each.
 TORTURE_CUTS ?= 20000
 TORTURE_KILLS ?= 20000
@@ -44,7 +46,7 @@ export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real \
-	workloads speed layer endurance compare compare-test scenarios anew scale demo clean
+	workloads speed layer endurance compare compare-test scenarios contexts anew growth kernels scale demo clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -74,6 +76,7 @@ lint: ## formatting and lints, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo fmt --all --check --manifest-path fuzz/Cargo.toml
+	$(PYTHON) tests/mutants.py --check
 
 deny: $(TOOLS)/cargo-deny-$(CARGO_DENY) ## licences, sources and bans of dependencies
 	$(TOOLS)/bin/cargo-deny check licenses bans sources
@@ -148,8 +151,24 @@ anew: ## what coding anew makes of runs of which half was forgotten; prints the 
 	cargo build --release --locked
 	$(PYTHON) benches/anew.py --milepost target/release/milepost --data $(DATA)
 
+contexts: $(COMPARE_VENV)/ready ## what would tell a delta's bits beside the base's exponent
+	$(MAKE) workloads WORKLOADS="pretrain finetune rl"
+	$(COMPARE_VENV)/bin/python benches/compare/contexts.py $(DATA)/pretrain/step-00000{32,34}0.safetensors \
+		{model,optim.exp_avg,optim.exp_avg_sq}.blocks.3.up.weight
+	$(COMPARE_VENV)/bin/python benches/compare/contexts.py $(DATA)/finetune/step-000000{7,8}0.safetensors \
+		{master,model}.blocks.3.up.weight
+	$(COMPARE_VENV)/bin/python benches/compare/contexts.py $(DATA)/rl/step-0000001{8,9}.safetensors \
+		model.blocks.3.up.weight
+
 compare-test: $(COMPARE_VENV)/ready ## round trips of the codecs that the comparison re-creates
 	$(COMPARE_VENV)/bin/python benches/compare/test_planes.py
+
+growth: $(PLOT_VENV)/ready ## costs by length of a run, size of a state, threads; into docs/growth.svg
+	cargo build --release --locked
+	$(PLOT_VENV)/bin/python benches/growth.py --milepost target/release/milepost --plot docs/growth.svg
+
+kernels: ## the codec's inner loops beside a copy
+	cargo bench --bench kernels
 
 scale: ## many checkpoints, long chains and large states; prints the figures
 	cargo build --release --locked
@@ -184,6 +203,11 @@ $(PACKAGE_VENV)/ready: python/tests/requirements.txt python/tests/requirements-b
 	$(PACKAGE_VENV)/bin/pip install --quiet --disable-pip-version-check -r python/tests/requirements.txt
 	DS_BUILD_OPS=0 $(PACKAGE_VENV)/bin/pip install --quiet --disable-pip-version-check \
 		--no-build-isolation -r python/tests/requirements-built.txt
+	touch $@
+
+$(PLOT_VENV)/ready: benches/requirements.txt
+	test -x $(PLOT_VENV)/bin/python || $(PYTHON) -m venv $(PLOT_VENV)
+	$(PLOT_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 $(COMPARE_VENV)/ready: benches/compare/requirements.txt $(TORCH_VENV)/ready

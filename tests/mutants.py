@@ -2,6 +2,7 @@
 """Takes steps out of the engine one at a time and sees that the named tests notice.
 
 Usage: mutants.py [NAME...]     all of them, or those whose name holds one of the words
+       mutants.py --check       only see that each can still be applied
 
 Each mutant is a text that stands once in a file, and what takes its place. The tree is copied; nothing here changes it.
 """
@@ -75,7 +76,7 @@ MUTANTS = [
     Mutant("save: a fork is of any checkpoint of that id", "save/commit.rs", "store.checkpoint_at(&source.place())?;", "store.checkpoint_by_id(&source.id())?;", "fork::"),
     Mutant("quota: what is written is not counted", "save/room.rs", "left.checked_sub(bytes)", "left.checked_sub(bytes.min(0))", "quota::"),
     Mutant("quota: the newest verified may go", "save/room.rs", "spare_verified: true,", "spare_verified: false,", "quota::"),
-    Mutant("quota: no room is made", "save/room.rs", "            let Some(made) = make_room(store, observer)? else {", "            let Some(made) = make_room(store, observer)?.filter(|_| false) else {", "quota::"),
+    Mutant("quota: no room is made", "save/room.rs", "            let Some(made) = make_room(store, &GcOptions::default(), observer)? else {", "            let Some(made) = make_room(store, &GcOptions::default(), observer)?.filter(|_| false) else {", "quota::"),
     Mutant("salvage: chunks are not hashed", "restore/salvage.rs", "                self.decode(&mut held.decoder, &recipe, true, &mut raw)\n", "                Ok(())\n", "salvage::"),
     Mutant("salvage: other packs are not asked", "restore/otherwise.rs", "        if !whole.settle(disk, chunk)? {\n            return Err(damage);", "        if true {\n            return Err(damage);", "salvage:: damage::"),
     Mutant("verify: padding is not looked at", "verify/records.rs", "match pack.check_padding() {", "match Ok::<(), crate::Error>(()) {", "corruption::bits"),
@@ -89,7 +90,7 @@ MUTANTS = [
     Mutant("save: packs are not synced", "store/pack_file.rs", "        if durable {\n            self.file.sync()?;\n        }\n", "        let _ = durable;\n", "crash::no_crash"),
     Mutant("save: without the run's lock", "save/publish.rs", "    let _ordered = store.lock_run(save.run, save.observer)?;\n", "", "chains::writers damage::one_run"),
     Mutant("save: a verified one does not try what it finds", "save/chunk.rs", "            if !self.encoder.verify || self.decodes(id, decoder)? {", "            if true {", "damage::verified"),
-    Mutant("save: a damaged base is an error", "save/encoder.rs", "                Err(error) if error.kind() == ErrorKind::Corrupt => {\n                    // Old damage", "                Err(error) if error.kind() == ErrorKind::Limit => {\n                    // Old damage", "damage::a_damaged_record"),
+    Mutant("save: a damaged base is an error", "save/base_choice.rs", "                Err(error) if error.kind() == ErrorKind::Corrupt => {\n                    // Old damage", "                Err(error) if error.kind() == ErrorKind::Limit => {\n                    // Old damage", "damage::a_damaged_record"),
     Mutant("save: a worker that panics is waited for", "save/pipeline.rs", "            self.0.stop();\n", "", "damage::a_panic"),
     Mutant("save: records of relaxed checkpoints are trusted", "save/commit.rs", ".filter(is_durable) {", ".filter(|_| true) {", "crash::"),
     Mutant("parts: one that is missing is not missed", "save/parts.rs", "(0..count).find(", "(0..0).find(", "parts::"),
@@ -101,17 +102,28 @@ MUTANTS = [
     Mutant("read: checksums of records are not checked", "store/pack_file.rs", "        if found != at.crc32 {", "        if false {", "corruption:: damage::"),
     Mutant("read: relaxed checkpoints of earlier boots count", "store/history.rs", "    placement.durability != Durability::Relaxed || same_boot()", "    true || same_boot()", "crash::"),
     Mutant("read: a pack that is gone is not looked for elsewhere", "restore/otherwise.rs", "        for _ in 0..RETRIES {", "        for _ in 0..0 {", "damage:: deletion::"),
+    Mutant("read: packs that move while they are looked for are not looked for again", "restore/everywhere.rs", "            if now == listed {", "            if true {", "compaction::moving"),
+    Mutant("read: what was forgotten meanwhile is called damage", "restore/everywhere.rs", "        found.map_err(|error| self.unless_gone(error))", "        found", "compaction::moving"),
+    Mutant("compact: relations are not looked at", "compact/old.rs", "        told.all(|name| names.contains(name))", "        told.all(|_| false)", "compaction::related"),
+    Mutant("save: relations are not kept", "save/commit.rs", "    related.extend(draft.relations.clone());\n", "", "compaction::related cli::relations"),
+    Mutant("fork: relations are not kept", "save/commit.rs", "    manifest.relations.clone_from(&from.relations);\n", "", "compaction::related"),
+    Mutant("parts: relations are not kept", "save/commit.rs", "let mut related = draft.parts.relations();", "let mut related = draft.relations.clone();", "compaction::related"),
     Mutant("txn: what dead writers left stays", "store/txn.rs", "            Some(_held_while_removed) => disk.remove(path)?,", "            Some(_held_while_removed) => {}", "crash::"),
 ]
 
 
-def apply(tree: Path, mutant: Mutant) -> str:
-    """Changes the file; returns what it was."""
-    path = tree / ENGINE / mutant.file
-    text = path.read_text()
+def original(tree: Path, mutant: Mutant) -> str:
+    """What the file is, which holds the text once."""
+    text = (tree / ENGINE / mutant.file).read_text()
     if text.count(mutant.old) != 1:
         sys.exit(f"{mutant.name}: {text.count(mutant.old)} places in {mutant.file}, not one")
-    path.write_text(text.replace(mutant.old, mutant.new))
+    return text
+
+
+def apply(tree: Path, mutant: Mutant) -> str:
+    """Changes the file; returns what it was."""
+    text = original(tree, mutant)
+    (tree / ENGINE / mutant.file).write_text(text.replace(mutant.old, mutant.new))
     return text
 
 
@@ -127,6 +139,11 @@ def failing(tree: Path, mutant: Mutant) -> list[str] | None:
 
 
 def main(words: list[str]) -> int:
+    if words == ["--check"]:
+        for mutant in MUTANTS:
+            original(ROOT, mutant)
+        print(f"mutants: {len(MUTANTS)} can be applied")
+        return 0
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"

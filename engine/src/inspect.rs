@@ -64,16 +64,9 @@ impl Checkpoint {
             .hint("`milepost ls REV` shows the names")
         })?;
         require_kept(self.manifest(), std::iter::once(name))?;
-        let store = &self.store().0;
-        store
-            .reading
-            .load_hinted(&*store.disk, &self.manifest().packs)?;
-        self.store().with_every_pack(
-            &store.reading,
-            &self.manifest().packs,
-            tensor.chunks.iter(),
-            || tensor.chunks.iter().map(|c| self.chunk(c)).collect(),
-        )
+        self.with_packs(tensor.chunks.iter(), || {
+            tensor.chunks.iter().map(|c| self.chunk(c)).collect()
+        })
     }
 
     fn chunk(&self, id: &ChunkId) -> Result<ChunkReport> {

@@ -1,9 +1,11 @@
-//! Packs that move while a checkpoint is read, once and again.
+//! Packs that move or go while a checkpoint is read.
 
 use std::sync::Arc;
 
 use milepost_engine::store::disk::Disk;
-use milepost_engine::{ReaderMode, RealDisk, Store, StoreOptions};
+use milepost_engine::{
+    ErrorKind, Forget, GcOptions, ReaderMode, RealDisk, Selection, Store, StoreOptions, Unobserved,
+};
 
 use super::{compact, eager, save_steps, state};
 use crate::support::restless_disk::RestlessDisk;
@@ -18,6 +20,17 @@ fn one_thread() -> StoreOptions {
         threads: 1,
         ..StoreOptions::default()
     }
+}
+
+/// A reader, and its disk, on which this happens before a pack is opened.
+fn beside(
+    test: &TestStore,
+    meanwhile: impl Fn(u64) + Send + Sync + 'static,
+) -> (Arc<RestlessDisk>, Store) {
+    let real = RealDisk::open(test.folder.path(), ReaderMode::Auto).unwrap();
+    let disk = RestlessDisk::new(Arc::new(real), meanwhile);
+    let reader = Store::open_on(Arc::clone(&disk) as Arc<dyn Disk>, one_thread()).unwrap();
+    (disk, reader)
 }
 
 /// A reader's hints were stale, and the packs that it then listed were moved before it could
@@ -35,9 +48,7 @@ fn packs_that_move_again_while_they_are_looked_for_are_found() {
                 compact(&other, &eager());
             }
         };
-        let real = RealDisk::open(test.folder.path(), ReaderMode::Auto).unwrap();
-        let disk = RestlessDisk::new(Arc::new(real), move_all);
-        let reader = Store::open_on(Arc::clone(&disk) as Arc<dyn Disk>, one_thread()).unwrap();
+        let (disk, reader) = beside(&test, move_all);
         let checkpoint = reader.checkpoint("main@step:1").unwrap();
         // Nothing is where the manifest says any more.
         save_steps(&test.store, "main", [9]);
@@ -47,5 +58,52 @@ fn packs_that_move_again_while_they_are_looked_for_are_found() {
             return;
         }
         first += 1;
+    }
+}
+
+/// A checkpoint was forgotten, or thinned, between the reading of its manifest and of its packs:
+/// the reader was told of damage.
+#[test]
+fn what_goes_while_it_is_read_is_gone_and_not_damaged() {
+    for drop in [&[][..], &["w"]] {
+        let (mut at, mut gone) = (0, 0);
+        loop {
+            let test = TestStore::new();
+            save_steps(&test.store, "main", 0..3);
+            let other = test.reopened();
+            let what = Forget {
+                revisions: vec!["main@step:2".into()],
+                drop: drop.iter().map(|name| (*name).to_owned()).collect(),
+                ..Forget::default()
+            };
+            let forget = move |opened: u64| {
+                if opened == at {
+                    let plan = other.plan_forget(&what, &Unobserved).unwrap();
+                    other.forget(&plan, &Unobserved).unwrap();
+                    compact(&other, &eager());
+                    other.gc(&GcOptions::default(), &Unobserved).unwrap();
+                }
+            };
+            let (disk, reader) = beside(&test, forget);
+            let checkpoint = reader.checkpoint("main@step:2").unwrap();
+            let planned = checkpoint.plan(&Selection::all());
+            match planned.and_then(|_| checkpoint.tensor("w")) {
+                Ok(bytes) => assert!(bytes == state(2)["w"].bytes),
+                Err(error) => {
+                    let code = if drop.is_empty() {
+                        "forgotten"
+                    } else {
+                        "tensor-dropped"
+                    };
+                    assert_eq!((error.kind(), error.code()), (ErrorKind::NotFound, code));
+                    gone += 1;
+                }
+            }
+            if disk.opened() <= at {
+                assert!(gone > 0, "it never went in between");
+                break;
+            }
+            at += 1;
+        }
     }
 }

@@ -17,6 +17,8 @@ mod estimate;
 mod grid;
 mod grid_fit;
 mod histogram;
+#[doc(hidden)]
+pub mod kernels;
 mod leading;
 mod palette;
 mod places;

@@ -1,11 +1,14 @@
 //! Looking chunks up: in the packs that a manifest hints at, then in every pack of the store.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::placement::PackHint;
 use crate::id::ChunkId;
+use crate::restore::Checkpoint;
 use crate::restore::recipe::Recipe;
+use crate::restore::select::require_kept;
 use crate::store::Store;
 use crate::store::catalog::Catalog;
+use crate::store::history::{self, Place};
 use crate::store::packs;
 
 /// Times that packs may move while they are looked for.
@@ -69,4 +72,59 @@ impl Store {
         }
         Ok(None)
     }
+}
+
+impl Checkpoint {
+    /// Looks something up in the packs that the manifest hints at, then in every pack.
+    ///
+    /// # Errors
+    /// `Corrupt` if a chunk is missing; `NotFound` if that is because the checkpoint was forgotten
+    /// or thinned since its manifest was read.
+    pub(crate) fn with_packs<'c, T>(
+        &self,
+        chunks: impl Iterator<Item = &'c ChunkId>,
+        look_up: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        let (store, hints) = (&self.store.0, &self.manifest.packs);
+        match self.store.threads() {
+            1 => store.reading.load_hinted(&*store.disk, hints)?,
+            _ => {
+                let threads = self.store.pool()?;
+                store.reading.load_hinted_on(threads, &*store.disk, hints)?;
+            }
+        }
+        let found = self
+            .store
+            .with_every_pack(&store.reading, hints, chunks, look_up);
+        found.map_err(|error| self.unless_gone(error))
+    }
+
+    /// What to say of damage, unless the checkpoint, or a part of it, is not to be there any more.
+    pub(super) fn unless_gone(&self, damage: Error) -> Error {
+        if damage.kind() != ErrorKind::Corrupt {
+            return damage;
+        }
+        match history::read_manifest(&*self.store.0.disk, &self.place()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => forgotten(&self.place()),
+            Ok(now) if now.dropped != self.manifest.dropped => {
+                let kept = |name: &&str| !self.manifest.dropped_names().any(|n| n == *name);
+                match require_kept(&now, now.dropped_names().filter(kept)) {
+                    Err(dropped) => dropped,
+                    Ok(()) => damage,
+                }
+            }
+            _ => damage,
+        }
+    }
+}
+
+pub(super) fn forgotten(place: &Place) -> Error {
+    let id = place.id.short();
+    Error::new(
+        ErrorKind::NotFound,
+        "forgotten",
+        "the checkpoint was forgotten while it was read",
+    )
+    .subject(format!("checkpoint {id} of run {}", place.run))
+    .hint("`milepost log` shows what there is")
 }

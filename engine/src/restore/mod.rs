@@ -108,22 +108,10 @@ impl Checkpoint {
     }
 
     fn plan_wanted(&self, wanted: &[Wanted<'_>]) -> Result<Plan> {
-        let store = &self.store.0;
-        match self.store.threads() {
-            1 => store
-                .reading
-                .load_hinted(&*store.disk, &self.manifest.packs)?,
-            _ => store.reading.load_hinted_on(
-                self.store.pool()?,
-                &*store.disk,
-                &self.manifest.packs,
-            )?,
-        }
         let chunks = wanted.iter().flat_map(|w| w.chunks);
-        self.store
-            .with_every_pack(&store.reading, &self.manifest.packs, chunks, || {
-                Plan::new(wanted, |chunk| self.store.recipe(chunk))
-            })
+        self.with_packs(chunks, || {
+            Plan::new(wanted, |chunk| self.store.recipe(chunk))
+        })
     }
 
     /// Decodes a plan into buffers, one for each output, each exactly as long as it.
@@ -303,15 +291,7 @@ impl Checkpoint {
         with: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let store = &self.store.0;
-        store
-            .reading
-            .load_hinted(&*store.disk, &self.manifest.packs)?;
-        let recipe = self.store.with_every_pack(
-            &store.reading,
-            &self.manifest.packs,
-            std::iter::once(chunk),
-            || self.store.recipe(chunk),
-        )?;
+        let recipe = self.with_packs(std::iter::once(chunk), || self.store.recipe(chunk))?;
         let [step] = recipe.steps.as_slice() else {
             return Ok(None);
         };

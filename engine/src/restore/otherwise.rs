@@ -5,10 +5,11 @@ use std::sync::PoisonError;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
+use crate::restore::everywhere::forgotten;
 use crate::restore::recipe::Recipe;
 use crate::restore::{Checkpoint, buffer, decode};
 use crate::store::Store;
-use crate::store::history::{self, Place};
+use crate::store::history;
 
 /// Times that a pack may vanish under a reader before it gives up.
 const RETRIES: usize = 4;
@@ -99,22 +100,12 @@ impl Checkpoint {
         })?;
         self.store.forget_packs();
         store.reading.load_hinted(&*store.disk, &manifest.packs)?;
-        self.store.with_every_pack(
+        let found = self.store.with_every_pack(
             &store.reading,
             &manifest.packs,
             std::iter::once(chunk),
             || self.store.recipe(chunk),
-        )
+        );
+        found.map_err(|error| self.unless_gone(error))
     }
-}
-
-fn forgotten(place: &Place) -> Error {
-    let id = place.id.short();
-    Error::new(
-        ErrorKind::NotFound,
-        "forgotten",
-        "the checkpoint was forgotten while it was read",
-    )
-    .subject(format!("checkpoint {id} of run {}", place.run))
-    .hint("`milepost log` shows what there is")
 }
