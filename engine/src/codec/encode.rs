@@ -13,6 +13,10 @@ use crate::error::Result;
 use crate::format::record::RECORD_FIXED_LEN;
 use crate::format::store_file::Level;
 
+/// What a method must save against the one that was judged best, in thousandths: for less, a
+/// restore shall not put up with a slower layout, which leaves less of its budget for deltas.
+const OTHERS_GAIN_MIN: usize = 3;
+
 /// Bytes that a stream takes in a record's head.
 pub(super) const STREAM_HEAD_LEN: usize = 4;
 
@@ -167,14 +171,14 @@ pub fn encode_estimated(
         let base = method.needs_base().then_some(reference.bytes);
         let pays = |other: &Method| choose::may_pay(*other, form, raw, base);
         for other in others.into_iter().filter(|o| *o != method && pays(o)) {
-            best = shorter_of(best, start, out, |out| {
+            best = shorter_of(best, start, out, OTHERS_GAIN_MIN, |out| {
                 encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
         }
     }
     let matches = !lane.float || (lane.width > 1 && palette::repeats(lane.width, raw));
     if matches && !method.needs_base() {
-        best = shorter_of(best, start, out, |out| {
+        best = shorter_of(best, start, out, 0, |out| {
             encode_matches(raw, lane, level, workspace, out)
         })?;
     }
@@ -185,16 +189,19 @@ pub fn encode_estimated(
     Ok(best)
 }
 
-/// Keeps what lies at `start`, or what `other` appends where that is shorter.
+/// Keeps what lies at `start`, or what `other` appends where that is shorter by so many
+/// thousandths.
 fn shorter_of(
     held: Encoding,
     start: usize,
     out: &mut Vec<u8>,
+    gain_min_milli: usize,
     other: impl FnOnce(&mut Vec<u8>) -> Result<Encoding>,
 ) -> Result<Encoding> {
     let middle = out.len();
     let found = other(out)?;
-    if out.len() - middle < middle - start {
+    let at_most = (middle - start) * (1000 - gain_min_milli) / 1000;
+    if out.len() - middle < at_most {
         out.drain(start..middle);
         return Ok(found);
     }
@@ -414,6 +421,58 @@ mod tests {
         let (_, len) = check(&raw, Some(&base), lane, estimate.method);
         let best = bits / 8.0;
         assert!((len as f64) < best * 1.1, "{len} bytes against {best:.0}");
+    }
+
+    /// Weights of rows whose sizes differ by this much.
+    fn rows_of_sizes(spread: f32) -> Vec<u8> {
+        let mut state = 11u64;
+        let mut uniform = move || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            f32::from(u16::try_from(state >> 48).unwrap()) / 65_536.0 - 0.5
+        };
+        let size = |row: u16| 0.02 * (spread * f32::from(row).sin()).exp2();
+        let weights = (0..256).flat_map(|row| std::iter::repeat_n(size(row), 256));
+        let weights = weights.map(|size| (uniform() + uniform() + uniform()) * size);
+        weights.flat_map(f32::to_le_bytes).collect()
+    }
+
+    /// Balanced took more space than fast: grids that gained a thousandth used up the restore
+    /// budget, so that later chunks could not be deltas.
+    #[test]
+    fn a_layout_that_gains_next_to_nothing_is_not_taken() {
+        let lane = Lane {
+            width: 4,
+            float: true,
+        };
+        let rows = Some(crate::codec::Rows {
+            len: 256,
+            column: 0,
+        });
+        let mut workspace = Workspace::default();
+        let mut encoded = |raw: &[u8], layout, level| {
+            let method = Method {
+                transform: Transform::Rotate,
+                layout,
+            };
+            let (form, mut record) = (Form { lane, rows }, Vec::new());
+            let made = encode(raw, None, form, method, level, &mut workspace, &mut record);
+            (made.unwrap().layout, record.len())
+        };
+        let mut tried = 0;
+        for spread in 0..60u8 {
+            let raw = rows_of_sizes(f32::from(spread) * 0.02);
+            let (_, planes) = encoded(&raw, Layout::Planes, Level::Fast);
+            let (_, grid) = encoded(&raw, Layout::Grid, Level::Fast);
+            let (gains, pays) = (grid < planes, grid * 1000 < planes * 996);
+            if gains && (pays || grid * 1000 > planes * 998) {
+                let wanted = if pays { Layout::Grid } else { Layout::Planes };
+                assert_eq!(encoded(&raw, Layout::Planes, Level::Balanced).0, wanted);
+                tried |= if pays { 2 } else { 1 };
+            }
+        }
+        assert_eq!(tried, 3, "grids that gain little, and some that gain much");
     }
 
     #[test]
