@@ -64,7 +64,7 @@ fn restore(checkpoint: &Checkpoint) -> Result<ExpectedCheckpoint, Error> {
             .collect(),
         tensors,
         dropped: manifest.dropped_names().map(str::to_owned).collect(),
-        relations: golden::told(&manifest.named_relations()),
+        relations: golden::told(manifest.named_relations()),
         blobs,
     })
 }

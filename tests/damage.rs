@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use milepost_engine::{
-    ByteSource, Dtype, Durability, Error, ErrorKind, Full, Result, SaveOptions, Store,
+    ByteSource, Dtype, Durability, Error, ErrorKind, Forget, Full, Result, SaveOptions, Store,
     StoreOptions, StoreSettings, Unobserved, VerifyOptions,
 };
 
@@ -331,4 +331,36 @@ fn what_a_cut_left_of_a_pack_that_nothing_needs_is_no_damage() {
         .find(|path| path.to_string_lossy().contains(&needed.to_string()));
     bend(&needed.unwrap(), Vec::clear);
     assert!(!verify(&test.reopened()).problems.is_empty());
+}
+
+/// What a plan calls damaged may be whole by the time it is carried out: another process put the
+/// manifest back, or made durable what a power cut had left.
+#[test]
+fn what_was_mended_since_the_plan_is_not_cleared_away() {
+    let test = TestStore::new();
+    for step in 0..3 {
+        save(&test.store, at(step), &state(step)).unwrap();
+    }
+    let place = test.store.checkpoint("step:1").unwrap().place();
+    let name = format!("runs/main/{:020}-{}.ckpt", place.seq, place.id);
+    let path = test.folder.path().join(name);
+    let aside = test.folder.path().join("aside");
+    #[expect(clippy::disallowed_methods, reason = "the test takes a manifest aside")]
+    let replaced_by = |bytes: &[u8]| {
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    };
+    replaced_by(b"nothing");
+    let store = test.reopened();
+    let damaged = Forget {
+        damaged: true,
+        ..Forget::default()
+    };
+    let plan = store.plan_forget(&damaged, &Unobserved).unwrap();
+    assert_eq!(plan.damaged, [place]);
+    #[expect(clippy::disallowed_methods, reason = "the test puts a manifest back")]
+    std::fs::rename(&aside, &path).unwrap();
+    assert_eq!(store.forget(&plan, &Unobserved).unwrap().damaged, 0);
+    let listing = test.reopened().list(None).unwrap();
+    assert_eq!((listing.checkpoints.len(), listing.damaged.len()), (3, 0));
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use milepost_engine::format::placement::TensorStatistics;
-use milepost_engine::{Checkpoint, Relation, Selection, dtype};
+use milepost_engine::{Checkpoint, Selection, dtype};
 use serde::Serialize;
 
 use crate::exit::{Outcome, Result};
@@ -27,7 +27,7 @@ pub(crate) struct Ls {
 
 /// One tensor of a checkpoint.
 #[derive(Serialize)]
-pub(crate) struct TensorView {
+pub(crate) struct TensorView<'c> {
     pub(crate) name: String,
     pub(crate) dtype: &'static str,
     pub(crate) shape: Vec<u64>,
@@ -42,29 +42,20 @@ pub(crate) struct TensorView {
     pub(crate) dropped: bool,
     /// What it was said to have been made from.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) relation: Option<RelationView>,
+    pub(crate) relation: Option<RelationView<'c>>,
 }
 
 /// How a tensor came from others.
 #[derive(Serialize)]
-pub(crate) struct RelationView {
+pub(crate) struct RelationView<'c> {
     pub(crate) kind: &'static str,
-    pub(crate) of: Vec<String>,
-}
-
-impl From<&Relation> for RelationView {
-    fn from(relation: &Relation) -> Self {
-        Self {
-            kind: relation.kind_name(),
-            of: relation.names().into_iter().map(str::to_owned).collect(),
-        }
-    }
+    pub(crate) of: Vec<&'c str>,
 }
 
 #[derive(Serialize)]
-struct LsView {
+struct LsView<'c> {
     id: String,
-    tensors: Vec<TensorView>,
+    tensors: Vec<TensorView<'c>>,
 }
 
 pub(crate) fn run(args: &Ls, session: &Session) -> Result {
@@ -89,7 +80,10 @@ pub(crate) fn run(args: &Ls, session: &Session) -> Result {
 }
 
 /// The tensors that match, sorted by name.
-pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec<TensorView>> {
+pub(crate) fn tensors<'c>(
+    checkpoint: &'c Checkpoint,
+    glob: Option<&str>,
+) -> Result<Vec<TensorView<'c>>> {
     let manifest = checkpoint.manifest();
     let picked: Option<Vec<String>> = match glob {
         None => None,
@@ -103,7 +97,6 @@ pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec
             .as_ref()
             .is_none_or(|p| p.binary_search(name).is_ok())
     };
-    let relations = manifest.named_relations();
     let numbered = manifest.body.tensors.iter().enumerate();
     let views = numbered.filter(|(_, t)| wanted(&t.name)).map(|(i, t)| {
         let statistics: Option<&TensorStatistics> = manifest.statistics.get(i);
@@ -118,14 +111,16 @@ pub(crate) fn tensors(checkpoint: &Checkpoint, glob: Option<&str>) -> Result<Vec
             changed_elements: statistics.map(|s| s.changed_elements),
             elements: dtype::elements(&t.shape).unwrap_or_default(),
             dropped: manifest.is_dropped(i),
-            relation: relations.get(&t.name).map(RelationView::from),
+            relation: manifest
+                .relation_of(i)
+                .map(|(kind, of)| RelationView { kind, of }),
         }
     });
     Ok(views.collect())
 }
 
 /// Tensors as people read them.
-pub(crate) fn table(tensors: &[TensorView]) -> String {
+pub(crate) fn table(tensors: &[TensorView<'_>]) -> String {
     let mut table = Table::new([
         ("NAME", Align::Left),
         ("DTYPE", Align::Left),

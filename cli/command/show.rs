@@ -27,14 +27,14 @@ pub(crate) struct Show {
 }
 
 #[derive(Serialize)]
-struct ShowView {
+struct ShowView<'c> {
     checkpoint: CheckpointView,
     chunks: u64,
     new_chunks: u64,
     metadata: BTreeMap<String, String>,
     blobs: Vec<BlobView>,
     packs: Vec<PackView>,
-    tensors: Vec<TensorView>,
+    tensors: Vec<TensorView<'c>>,
 }
 
 #[derive(Serialize)]
@@ -52,9 +52,9 @@ struct PackView {
 }
 
 #[derive(Serialize)]
-struct TensorDetail {
+struct TensorDetail<'c> {
     id: String,
-    tensor: TensorView,
+    tensor: TensorView<'c>,
     chunks: Vec<ChunkView>,
 }
 
@@ -192,7 +192,7 @@ fn show_checkpoint(store: &Store, checkpoint: &Checkpoint, out: Output) -> Resul
     Ok(Outcome::Done)
 }
 
-fn text(view: &ShowView, summary: &Summary) -> String {
+fn text(view: &ShowView<'_>, summary: &Summary) -> String {
     let c = &view.checkpoint;
     let logical = c.logical_bytes;
     let times = size::ratio(c.restore_cost, logical);

@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use milepost_engine::store::disk::Disk;
 use milepost_engine::{
-    ErrorKind, Forget, GcOptions, ReaderMode, RealDisk, Selection, Store, StoreOptions, Unobserved,
+    Durability, ErrorKind, Forget, GcOptions, ReaderMode, RealDisk, SaveOptions, Selection, Store,
+    StoreOptions, Unobserved,
 };
 
 use super::{compact, eager, save_steps, state};
+use crate::support::packs;
 use crate::support::restless_disk::RestlessDisk;
-use crate::support::state::assert_holds;
+use crate::support::state::{State, Tensor, assert_holds, noise, save};
 use crate::support::store::TestStore;
 
 /// Compactions in a row that a reader meets.
 const IN_A_ROW: u64 = 3;
 
-fn one_thread() -> StoreOptions {
+fn on_threads(threads: usize) -> StoreOptions {
     StoreOptions {
-        threads: 1,
+        threads,
         ..StoreOptions::default()
     }
 }
@@ -25,11 +27,12 @@ fn one_thread() -> StoreOptions {
 /// A reader, and its disk, on which this happens before a pack is opened.
 fn beside(
     test: &TestStore,
+    threads: usize,
     meanwhile: impl Fn(u64) + Send + Sync + 'static,
 ) -> (Arc<RestlessDisk>, Store) {
     let real = RealDisk::open(test.folder.path(), ReaderMode::Auto).unwrap();
     let disk = RestlessDisk::new(Arc::new(real), meanwhile);
-    let reader = Store::open_on(Arc::clone(&disk) as Arc<dyn Disk>, one_thread()).unwrap();
+    let reader = Store::open_on(Arc::clone(&disk) as Arc<dyn Disk>, on_threads(threads)).unwrap();
     (disk, reader)
 }
 
@@ -48,7 +51,7 @@ fn packs_that_move_again_while_they_are_looked_for_are_found() {
                 compact(&other, &eager());
             }
         };
-        let (disk, reader) = beside(&test, move_all);
+        let (disk, reader) = beside(&test, 1, move_all);
         let checkpoint = reader.checkpoint("main@step:1").unwrap();
         // Nothing is where the manifest says any more.
         save_steps(&test.store, "main", [9]);
@@ -84,7 +87,7 @@ fn what_goes_while_it_is_read_is_gone_and_not_damaged() {
                     other.gc(&GcOptions::default(), &Unobserved).unwrap();
                 }
             };
-            let (disk, reader) = beside(&test, forget);
+            let (disk, reader) = beside(&test, 1, forget);
             let checkpoint = reader.checkpoint("main@step:2").unwrap();
             let planned = checkpoint.plan(&Selection::all());
             match planned.and_then(|_| checkpoint.tensor("w")) {
@@ -106,4 +109,50 @@ fn what_goes_while_it_is_read_is_gone_and_not_damaged() {
             at += 1;
         }
     }
+}
+
+/// Of a checkpoint that is thinned meanwhile, another tensor is damaged: that is no thinning.
+#[test]
+fn damage_of_what_was_kept_is_damage() {
+    let test = TestStore::new();
+    save_steps(&test.store, "main", 0..1);
+    let checkpoint = test.reopened().checkpoint("main").unwrap();
+    let thin = Forget {
+        revisions: vec!["main".into()],
+        drop: vec!["w".into()],
+        ..Forget::default()
+    };
+    let plan = test.store.plan_forget(&thin, &Unobserved).unwrap();
+    test.store.forget(&plan, &Unobserved).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the test loses every pack")]
+    for pack in packs::pack_files(test.folder.path()) {
+        std::fs::remove_file(pack).unwrap();
+    }
+    let refused = |name: &str| checkpoint.tensor(name).unwrap_err().code().to_owned();
+    assert_eq!(refused("frozen"), "chunk-missing");
+    assert_eq!(refused("w"), "tensor-dropped");
+}
+
+/// A process may have a thousand files open; a checkpoint may need more packs than that.
+#[test]
+fn few_packs_are_open_at_once_however_many_a_checkpoint_needs() {
+    let test = TestStore::new();
+    let mut state = State::new();
+    for step in 0..320u64 {
+        let tensor = Tensor::bytes(noise(step, 64));
+        state.insert(format!("t{step}"), tensor);
+        save(
+            &test.store,
+            SaveOptions::new("main")
+                .step(step)
+                .durability(Durability::Relaxed),
+            &state,
+        )
+        .unwrap();
+    }
+    let (disk, reader) = beside(&test, 4, |_| {});
+    let checkpoint = reader.checkpoint("main").unwrap();
+    assert_eq!(checkpoint.manifest().packs.len(), 320);
+    assert_holds(&checkpoint, &state);
+    assert!(disk.most_open() < 290, "{} at once", disk.most_open());
 }

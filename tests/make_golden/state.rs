@@ -90,7 +90,7 @@ impl State {
             metrics: metrics.collect(),
             tensors: tensors.collect(),
             dropped: Vec::new(),
-            relations: golden::told(self.relations.iter().map(|(n, r)| (n, r))),
+            relations: golden::told(self.relations.iter().cloned()),
             blobs: blobs.collect(),
         }
     }

@@ -82,8 +82,8 @@ pub(crate) struct ExpectedCheckpoint {
 }
 
 /// Relations as `expected.json` tells them.
-pub(crate) fn told<'r>(
-    relations: impl IntoIterator<Item = (&'r String, &'r Relation)>,
+pub(crate) fn told(
+    relations: impl IntoIterator<Item = (String, Relation)>,
 ) -> BTreeMap<String, Vec<String>> {
     let told = |relation: &Relation| {
         let names = relation.names().into_iter();
@@ -91,7 +91,7 @@ pub(crate) fn told<'r>(
         told.map(str::to_owned).collect()
     };
     let relations = relations.into_iter();
-    relations.map(|(name, r)| (name.clone(), told(r))).collect()
+    relations.map(|(name, r)| (name, told(&r))).collect()
 }
 
 /// What one tensor holds.

@@ -1,8 +1,8 @@
 //! A disk on which others are at work: something happens before a pack is opened.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use milepost_engine::Result;
 use milepost_engine::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Published};
@@ -15,6 +15,9 @@ type Meanwhile = Box<dyn Fn(u64) + Send + Sync>;
 pub(crate) struct RestlessDisk {
     disk: Arc<dyn Disk>,
     opened: AtomicU64,
+    /// What was opened and may be open still.
+    views: Mutex<Vec<Weak<dyn FileView>>>,
+    most: AtomicUsize,
     meanwhile: Meanwhile,
 }
 
@@ -26,6 +29,8 @@ impl RestlessDisk {
         Arc::new(Self {
             disk,
             opened: AtomicU64::new(0),
+            views: Mutex::default(),
+            most: AtomicUsize::new(0),
             meanwhile: Box::new(meanwhile),
         })
     }
@@ -33,6 +38,21 @@ impl RestlessDisk {
     /// How often a pack was opened.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
+    }
+
+    /// The most packs that were open at once.
+    pub(crate) fn most_open(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    fn noted(&self, path: &StorePath, view: Arc<dyn FileView>) -> Arc<dyn FileView> {
+        if path.as_str().starts_with("packs/") {
+            let mut views = self.views.lock().unwrap();
+            views.retain(|view| view.strong_count() > 0);
+            views.push(Arc::downgrade(&view));
+            self.most.fetch_max(views.len(), Ordering::Relaxed);
+        }
+        view
     }
 
     fn before_open(&self, path: &StorePath) {
@@ -55,12 +75,12 @@ impl Disk for RestlessDisk {
 
     fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
         self.before_open(path);
-        self.disk.open(path)
+        Ok(self.noted(path, self.disk.open(path)?))
     }
 
     fn open_uncached(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
         self.before_open(path);
-        self.disk.open_uncached(path)
+        Ok(self.noted(path, self.disk.open_uncached(path)?))
     }
 
     fn create(&self, txn: u128) -> Result<Box<dyn NewFile>> {

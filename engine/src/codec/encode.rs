@@ -15,7 +15,7 @@ use crate::format::store_file::Level;
 
 /// What a method must save against the one that was judged best, in thousandths: for less, a
 /// restore shall not put up with a slower layout, which leaves less of its budget for deltas.
-const OTHERS_GAIN_MIN: usize = 3;
+const OTHERS_GAIN_MIN_MILLI: usize = 3;
 
 /// Bytes that a stream takes in a record's head.
 pub(super) const STREAM_HEAD_LEN: usize = 4;
@@ -166,19 +166,21 @@ pub fn encode_estimated(
         workspace,
         out,
     )?;
+    let judged_len = out.len() - start;
     if level != Level::Fast {
         let others = choose::candidates(form, method.needs_base());
         let base = method.needs_base().then_some(reference.bytes);
         let pays = |other: &Method| choose::may_pay(*other, form, raw, base);
         for other in others.into_iter().filter(|o| *o != method && pays(o)) {
-            best = shorter_of(best, start, out, OTHERS_GAIN_MIN, |out| {
+            let at_most = judged_len * (1000 - OTHERS_GAIN_MIN_MILLI) / 1000;
+            best = shorter_of(best, start, out, at_most, |out| {
                 encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
         }
     }
     let matches = !lane.float || (lane.width > 1 && palette::repeats(lane.width, raw));
     if matches && !method.needs_base() {
-        best = shorter_of(best, start, out, 0, |out| {
+        best = shorter_of(best, start, out, usize::MAX, |out| {
             encode_matches(raw, lane, level, workspace, out)
         })?;
     }
@@ -189,19 +191,19 @@ pub fn encode_estimated(
     Ok(best)
 }
 
-/// Keeps what lies at `start`, or what `other` appends where that is shorter by so many
-/// thousandths.
+/// Keeps what lies at `start`, or what `other` appends where that is shorter and takes `at_most`
+/// so many bytes.
 fn shorter_of(
     held: Encoding,
     start: usize,
     out: &mut Vec<u8>,
-    gain_min_milli: usize,
+    at_most: usize,
     other: impl FnOnce(&mut Vec<u8>) -> Result<Encoding>,
 ) -> Result<Encoding> {
     let middle = out.len();
     let found = other(out)?;
-    let at_most = (middle - start) * (1000 - gain_min_milli) / 1000;
-    if out.len() - middle < at_most {
+    let len = out.len() - middle;
+    if len < middle - start && len <= at_most {
         out.drain(start..middle);
         return Ok(found);
     }

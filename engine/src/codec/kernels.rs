@@ -138,6 +138,7 @@ fn merge_leading(b: &mut Buffers) {
     debug_assert!(merged.is_ok());
 }
 
+/// Of 32-bit floats: others are not predicted so.
 fn predict(b: &mut Buffers) {
     let inputs: [&[u8]; 3] = [&b.base, &b.raw, &b.base];
     Prediction::Linear(vec![0.5, 0.25, 0.25]).predict(&inputs, &mut b.out);

@@ -1,12 +1,13 @@
 //! A checkpoint as its old records hold it: what is to be coded anew.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use crate::chunking::Cut;
 use crate::dtype;
 use crate::error::{Error, Result};
 use crate::format::body::{BlobEntry, Body, TensorEntry};
 use crate::format::manifest::Manifest;
+use crate::format::relations::TensorRelation;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
 use crate::save::ByteSource;
@@ -32,7 +33,8 @@ pub(super) struct OldColumn<'o> {
 
 #[derive(Clone, Copy)]
 enum Entry<'o> {
-    Tensor(&'o TensorEntry),
+    /// With its place in the body.
+    Tensor(u32, &'o TensorEntry),
     Blob(&'o BlobEntry),
 }
 
@@ -63,32 +65,32 @@ pub(super) fn columns<'o>(
         chunks,
         entry,
     };
-    let tensors = manifest.body.tensors.iter().enumerate();
-    let kept = tensors.filter(|(place, _)| !manifest.is_dropped(*place));
-    let tensors = kept.map(|(_, t)| column(t.cut(), &*t.chunks, Entry::Tensor(t)));
+    let tensors = (0..).zip(&manifest.body.tensors);
+    let kept = tensors.filter(|(place, _)| manifest.dropped.binary_search(place).is_err());
+    let tensors = kept.map(|(place, t)| column(t.cut(), &*t.chunks, Entry::Tensor(place, t)));
     let blobs = manifest.body.blobs.iter();
     let blobs = blobs.map(|b| column(b.cut(), &*b.chunks, Entry::Blob(b)));
     tensors.chain(blobs).collect()
 }
 
 /// The relations of the columns; those that name a tensor which is not kept are left out.
-pub(super) fn relations(manifest: &Manifest, columns: &[OldColumn<'_>]) -> Result<Relations> {
-    let elements = |t: &TensorEntry| dtype::elements(&t.shape).unwrap_or_default();
+pub(super) fn relations(manifest: &Manifest, columns: &[OldColumn<'_>]) -> Relations {
     let tensor = |column: &OldColumn<'_>| match column.entry {
-        Entry::Tensor(t) => Some((t.name.clone(), elements(t))),
+        Entry::Tensor(place, t) => Some((place, dtype::elements(&t.shape).unwrap_or_default())),
         Entry::Blob(_) => None,
     };
-    let kept: Vec<(String, u64)> = columns.iter().filter_map(tensor).collect();
-    let names: HashSet<&str> = kept.iter().map(|(name, _)| name.as_str()).collect();
-    let mut related = manifest.named_relations();
-    related.retain(|name, relation| {
-        let mut told = relation.names().into_iter().chain([name.as_str()]);
-        told.all(|name| names.contains(name))
+    let (places, elements): (Vec<u32>, Vec<u64>) = columns.iter().filter_map(tensor).unzip();
+    let items: HashMap<u32, u32> = places.into_iter().zip(0..).collect();
+    let item = |place: &u32| items.get(place).copied();
+    let told = manifest.relations.iter().filter_map(|stored| {
+        Some(TensorRelation {
+            tensor: item(&stored.tensor)?,
+            kind: stored.kind,
+            of: stored.of.iter().map(item).collect::<Option<_>>()?,
+        })
     });
-    let tensors = kept
-        .iter()
-        .map(|(name, elements)| (name.as_str(), *elements));
-    Relations::resolve(related.iter(), tensors, Against::Newer)
+    let told: Vec<TensorRelation> = told.collect();
+    Relations::of_items(&told, &elements, Against::Newer)
 }
 
 /// What is to be coded, beside the next newer checkpoint.
@@ -102,7 +104,7 @@ pub(super) fn items<'o>(
     let item = |column: &'o OldColumn<'o>| Item {
         source: Source::Reader(column, 0),
         column: match column.entry {
-            Entry::Tensor(t) => {
+            Entry::Tensor(_, t) => {
                 let ways = ways.next().map_or(&[][..], Vec::as_slice);
                 Column::of_tensor(t, newer, &[]).with_ways(ways, &mut probes)
             }

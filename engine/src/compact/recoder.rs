@@ -131,7 +131,7 @@ impl<'r> Recoder<'r> {
         self.is_full = is_full;
         self.claimed = Mutex::default();
         let columns = old::columns(self.recoded, manifest);
-        let relations = old::relations(manifest, &columns)?;
+        let relations = old::relations(manifest, &columns);
         let items = old::items(&columns, newer.map(|m| &m.body), &relations);
         let mut families = family::families(&items, &relations);
         let is_made = |piece: &Piece| {

@@ -9,7 +9,7 @@ use crate::format::limits;
 pub struct TensorRelation {
     /// The place of the tensor.
     pub tensor: u32,
-    /// How it was made: one of the codes of section 11.9, or of a later version.
+    /// How it was made: one of the codes of section 11.9.1, or of a later version.
     pub kind: u8,
     /// The places of the tensors that it was made from.
     pub of: Vec<u32>,
@@ -43,7 +43,7 @@ fn is_of_right_number(kind: u8, of: usize) -> bool {
 /// The bytes of a relations section.
 ///
 /// # Errors
-/// `Limit` if there are too many.
+/// `Limit` if there are too many, `Corrupt` if one names more than 255 tensors.
 pub fn encode_relations(relations: &[TensorRelation]) -> Result<Vec<u8>> {
     let mut w = Writer::new();
     w.count(relations.len(), limits::ENTRIES_MAX)?;

@@ -1,5 +1,7 @@
 //! Looking chunks up: in the packs that a manifest hints at, then in every pack of the store.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::placement::PackHint;
 use crate::id::ChunkId;
@@ -82,38 +84,47 @@ impl Checkpoint {
     /// or thinned since its manifest was read.
     pub(crate) fn with_packs<'c, T>(
         &self,
-        chunks: impl Iterator<Item = &'c ChunkId>,
+        chunks: impl Iterator<Item = &'c ChunkId> + Clone,
         look_up: impl Fn() -> Result<T>,
     ) -> Result<T> {
         let (store, hints) = (&self.store.0, &self.manifest.packs);
-        match self.store.threads() {
-            1 => store.reading.load_hinted(&*store.disk, hints)?,
-            _ => {
-                let threads = self.store.pool()?;
-                store.reading.load_hinted_on(threads, &*store.disk, hints)?;
-            }
+        if self.store.threads() > 1 && store.reading.lacks_several(hints) {
+            let threads = self.store.pool()?;
+            store.reading.load_hinted_on(threads, &*store.disk, hints)?;
+        } else {
+            store.reading.load_hinted(&*store.disk, hints)?;
         }
         let found = self
             .store
-            .with_every_pack(&store.reading, hints, chunks, look_up);
-        found.map_err(|error| self.unless_gone(error))
+            .with_every_pack(&store.reading, hints, chunks.clone(), look_up);
+        found.map_err(|error| self.unless_gone(chunks, error))
     }
 
-    /// What to say of damage, unless the checkpoint, or a part of it, is not to be there any more.
-    pub(super) fn unless_gone(&self, damage: Error) -> Error {
+    /// What to say of damage, unless the checkpoint is not to be there any more, or one of the
+    /// tensors that the chunks are of.
+    pub(super) fn unless_gone<'c>(
+        &self,
+        mut chunks: impl Iterator<Item = &'c ChunkId>,
+        damage: Error,
+    ) -> Error {
         if damage.kind() != ErrorKind::Corrupt {
             return damage;
         }
-        match history::read_manifest(&*self.store.0.disk, &self.place()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => forgotten(&self.place()),
-            Ok(now) if now.dropped != self.manifest.dropped => {
-                let kept = |name: &&str| !self.manifest.dropped_names().any(|n| n == *name);
-                match require_kept(&now, now.dropped_names().filter(kept)) {
-                    Err(dropped) => dropped,
-                    Ok(()) => damage,
-                }
-            }
-            _ => damage,
+        if !self.is_there() {
+            return forgotten(&self.place());
+        }
+        let Ok(now) = history::read_manifest(&*self.store.0.disk, &self.place()) else {
+            return damage;
+        };
+        let needed: HashSet<&ChunkId> = now.needed_chunks().collect();
+        let Some(dropped) = chunks.find(|chunk| !needed.contains(chunk)) else {
+            return damage;
+        };
+        let tensors = now.body.tensors.iter();
+        let of = tensors.filter(|t| t.chunks.contains(dropped));
+        match require_kept(&now, of.map(|t| t.name.as_str()).take(1)) {
+            Err(dropped) => dropped,
+            Ok(()) => damage,
         }
     }
 }

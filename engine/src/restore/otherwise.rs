@@ -106,6 +106,6 @@ impl Checkpoint {
             std::iter::once(chunk),
             || self.store.recipe(chunk),
         );
-        found.map_err(|error| self.unless_gone(error))
+        found.map_err(|error| self.unless_gone(std::iter::once(chunk), error))
     }
 }

@@ -11,6 +11,7 @@ use crate::retain::plan::{Fate, ForgetPlan, Judged, dropped_by};
 use crate::retain::rules::judge;
 use crate::store::Store;
 use crate::store::cache;
+use crate::store::disk::Disk;
 use crate::store::history::{self, Place};
 use crate::store::path;
 use crate::store::tags;
@@ -93,8 +94,7 @@ impl Store {
                 }
             }
         }
-        let damaged = plan.damaged.iter().filter(|place| place.run == run);
-        let damaged: Vec<Place> = damaged.cloned().collect();
+        let damaged = still_damaged(disk, plan.damaged.iter().filter(|p| p.run == run))?;
         report.damaged += damaged.len() as u64;
         report.tags += self.remove_tags_of(&going)?;
         going.extend(damaged);
@@ -162,4 +162,22 @@ impl Store {
         }
         Ok(removed)
     }
+}
+
+/// Those that cannot be read now either: what somebody has mended meanwhile stays.
+fn still_damaged<'p>(
+    disk: &dyn Disk,
+    damaged: impl Iterator<Item = &'p Place>,
+) -> Result<Vec<Place>> {
+    let mut still = Vec::new();
+    for place in damaged {
+        match history::read_manifest(disk, place) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace) => {
+                return Err(error);
+            }
+            Err(_) => still.push(place.clone()),
+        }
+    }
+    Ok(still)
 }

@@ -16,7 +16,8 @@ use crate::save::relation::{Way, WayKind};
 pub(crate) struct Column<'a> {
     pub(crate) lane: Lane,
     pub(crate) cut: Cut,
-    /// The parent's chunks of the same tensor or blob, if it is cut alike.
+    /// The chunks of the same tensor or blob of the other checkpoint, most often the parent, if it
+    /// is cut alike.
     parent_chunks: &'a [ChunkId],
     /// Lanes in a row, where the lanes are a table.
     row_len: Option<usize>,

@@ -124,7 +124,8 @@ impl<'a> Draft<'a> {
 
     /// Says how a tensor came from others of this draft, so that it can be stored as what the
     /// others do not foretell. Another relation of the same tensor takes the place of the first.
-    /// The checkpoint keeps it for whoever codes it anew, and its id does not depend on it.
+    /// The checkpoint keeps it for whoever codes it anew, and its id does not depend on it: a step
+    /// that is there already keeps what was said of it first.
     ///
     /// [`Draft::commit`] refuses names that are no tensors of the draft. A relation that does
     /// not hold costs time and a few bytes, never correctness.

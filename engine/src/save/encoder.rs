@@ -32,7 +32,7 @@ pub(crate) trait Bases: Sync {
 pub(crate) struct ChunkTask<'t> {
     pub(crate) raw: &'t [u8],
     pub(crate) form: Form,
-    /// The parent's chunk of the same tensor and range, if it is as long.
+    /// The other checkpoint's chunk of the same tensor and range, if it is as long.
     pub(crate) parent: Option<ChunkId>,
     pub(crate) index: u64,
     pub(crate) base_probe: &'t Probe,

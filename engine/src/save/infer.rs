@@ -135,13 +135,23 @@ fn words_of(name: &str) -> (String, Part) {
     {
         return (rest.join("_"), told);
     }
+    // One of several optimizers, such as `optimizer.0.state.w.exp_avg`.
+    if after_optimizer && let [number, common, rest @ ..] = words.as_slice() {
+        let is_one_of_several = is_number(number) && COMMON.contains(common) && !rest.is_empty();
+        if is_one_of_several {
+            return (rest.join("_"), part);
+        }
+    }
     (words.join("_"), part)
+}
+
+fn is_number(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Optax numbers the parts of its state in front of the parameters' own names. A number alone
 /// may be such a name, as that of a layer in `torch.nn.Sequential`.
 fn numbered_part<'w>(words: &[&'w str]) -> Option<(Part, Vec<&'w str>)> {
-    let is_number = |word: &&str| word.bytes().all(|b| b.is_ascii_digit());
     let says_nothing = |word: &&str| is_number(word) || COMMON.contains(word);
     words.first().filter(|word| is_number(word))?;
     let at = words.iter().position(|word| !says_nothing(word))?;
@@ -261,6 +271,11 @@ mod tests {
                 "optimizer.state.17.weight.exp_avg_sq",
             ),
             ("params/0/w", "opt_state/1/0/mu/0/w", "opt_state/1/0/nu/0/w"),
+            (
+                "model.w",
+                "optimizer.0.state.w.exp_avg",
+                "optimizer.0.state.w.exp_avg_sq",
+            ),
         ];
         for (w, m, v) in namings {
             let found = told(&[(w, Dtype::F32), (m, Dtype::F32), (v, Dtype::F32)]);

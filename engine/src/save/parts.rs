@@ -129,8 +129,8 @@ impl Parts {
 
     /// What their writers said of how tensors came from others.
     pub(super) fn relations(&self) -> BTreeMap<String, Relation> {
-        let told = self.files().map(|p| p.manifest.named_relations());
-        told.flatten().collect()
+        let told = self.files().flat_map(|p| p.manifest.named_relations());
+        told.collect()
     }
 
     /// Adds to a body what the parts hold. What is in several of them must be alike in all.

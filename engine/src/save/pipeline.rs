@@ -1,7 +1,7 @@
 //! Threads that encode chunks, and one that writes their records in order.
 //!
 //! Workers take chunks in order and may run ahead of the writer by a bounded number, so memory
-//! is bounded by threads x chunk, and packs come out in the same order whatever the threads do.
+//! is bounded by threads x chunk, and chunks lie in packs in the same order whatever the threads do.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

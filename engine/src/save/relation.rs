@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::codec::Predictor;
 use crate::disjoint::Disjoint;
 use crate::error::{Error, Result};
-use crate::format::relations::KINDS;
+use crate::format::relations::{self as kinds, KINDS, TensorRelation};
 
 /// How a tensor came from others of the same checkpoint. A relation that does not hold costs a
 /// little time and a few bytes, never correctness.
@@ -104,6 +104,10 @@ impl Way {
     }
 }
 
+/// Tensors that are coded together at most: a chunk of each is held in memory, and a file may say
+/// anything. What trains a weight makes six of it at most.
+const FAMILY_MAX: usize = 16;
+
 /// Tensors that are coded together, and how each may be predicted.
 #[derive(Debug, Default)]
 pub(crate) struct Family {
@@ -121,57 +125,61 @@ pub(crate) struct Relations {
 }
 
 impl Relations {
-    /// Resolves names; `tensors` are names and numbers of elements of the items in order. What
-    /// relates tensors of different sizes says nothing.
+    /// Resolves names; `tensors` are names and numbers of elements of the items in order.
     ///
     /// # Errors
     /// `InvalidInput` if a relation names a tensor that is not there.
     pub(crate) fn resolve<'n>(
         related: impl Iterator<Item = (&'n String, &'n Relation)>,
-        tensors: impl ExactSizeIterator<Item = (&'n str, u64)>,
+        tensors: impl Iterator<Item = (&'n str, u64)>,
         against: Against,
     ) -> Result<Self> {
+        let (names, elements): (Vec<&str>, Vec<u64>) = tensors.unzip();
+        let items: HashMap<&str, u32> = names.into_iter().zip(0..).collect();
+        let find = |name: &str| items.get(name).copied().ok_or_else(|| unknown(name));
+        let told = related.map(|(name, relation)| {
+            let of = relation.names().into_iter().map(find);
+            Ok(TensorRelation {
+                tensor: find(name)?,
+                kind: relation.kind(),
+                of: of.collect::<Result<_>>()?,
+            })
+        });
+        let told = told.collect::<Result<Vec<_>>>()?;
+        Ok(Self::of_items(&told, &elements, against))
+    }
+
+    /// Relations told of items, whose numbers of elements these are. What relates tensors of
+    /// different sizes says nothing, nor does a kind of a later version.
+    pub(crate) fn of_items(told: &[TensorRelation], elements: &[u64], against: Against) -> Self {
         let mut relations = Self {
-            ways: vec![Vec::new(); tensors.len()],
+            ways: vec![Vec::new(); elements.len()],
             families: Vec::new(),
         };
-        let items: HashMap<&str, (usize, u64)> = (0..)
-            .zip(tensors)
-            .map(|(item, (name, elements))| (name, (item, elements)))
-            .collect();
-        let find = |name: &str| items.get(name).copied().ok_or_else(|| unknown(name));
-        let item = |name: &str| find(name).map(|(item, _)| item);
-        let mut together = Disjoint::new(relations.ways.len());
-        for (name, relation) in related {
-            let (this, elements) = find(name)?;
-            let others: Vec<_> = relation
-                .names()
-                .into_iter()
-                .map(find)
-                .collect::<Result<_>>()?;
-            if others.iter().any(|(_, n)| *n != elements) {
+        let mut together = Disjoint::new(elements.len());
+        for relation in told {
+            let this = relation.tensor as usize;
+            let others: Vec<usize> = relation.of.iter().map(|item| *item as usize).collect();
+            let same_size = |other: &usize| elements.get(*other) == elements.get(this);
+            if this >= elements.len() || !others.iter().all(same_size) {
                 continue;
             }
-            for (other, _) in others {
-                together.join(this, other);
+            match (relation.kind, others.as_slice()) {
+                (kinds::ADAM, [m, v]) => relations.adam(this, *m, *v, against),
+                (kinds::SECOND_MOMENT, [m]) => relations.second_moment(this, *m),
+                (kinds::MOMENTUM, [buffer]) => relations.momentum(this, *buffer),
+                (kinds::AVERAGE, [of]) => relations.average(this, *of),
+                (kinds::COPY, [of]) => {
+                    relations.add(this, Predictor::Cast, vec![Origin::Now(*of)]);
+                }
+                _ => continue,
             }
-            match relation {
-                Relation::Adam {
-                    exp_avg,
-                    exp_avg_sq,
-                } => relations.adam(this, item(exp_avg)?, item(exp_avg_sq)?, against),
-                Relation::SecondMoment { exp_avg } => {
-                    relations.second_moment(this, item(exp_avg)?);
-                }
-                Relation::Momentum { buffer } => relations.momentum(this, item(buffer)?),
-                Relation::Average { of } => relations.average(this, item(of)?),
-                Relation::Copy { of } => {
-                    relations.add(this, Predictor::Cast, vec![Origin::Now(item(of)?)]);
-                }
+            for other in others {
+                together.join(this, other);
             }
         }
         relations.families = relations.families_of(together);
-        Ok(relations)
+        relations
     }
 
     fn add(&mut self, item: usize, predictor: Predictor, inputs: Vec<Origin>) {
@@ -181,7 +189,7 @@ impl Relations {
     }
 
     /// `v1` is a sum of `v0` and the square of the gradient, which is a difference of `m1` and
-    /// `m0`.
+    /// `m0`; solved for `v0`, it is of the same form.
     fn second_moment(&mut self, v: usize, m: usize) {
         use Origin::{Now, Other};
         self.add(v, Predictor::SecondMoment, vec![Other(v), Now(m), Other(m)]);
@@ -220,15 +228,18 @@ impl Relations {
     /// Joined items, each after those that it is predicted from, as far as that goes.
     fn families_of(&self, together: Disjoint) -> Vec<Family> {
         let mut seen = vec![false; self.ways.len()];
-        let mut ordered = |members: Vec<usize>| {
-            let mut family = Family::default();
-            for item in members {
-                self.visit(item, &mut seen, &mut family.members);
+        let mut families = Vec::new();
+        for set in together.sets() {
+            let mut members = Vec::with_capacity(set.len());
+            for item in set {
+                self.visit(item, &mut seen, &mut members);
             }
-            family
-        };
-        let families = together.sets().into_iter().filter(|m| m.len() > 1);
-        families.map(&mut ordered).collect()
+            let few = members.chunks(FAMILY_MAX).filter(|few| few.len() > 1);
+            families.extend(few.map(|few| Family {
+                members: few.to_vec(),
+            }));
+        }
+        families
     }
 
     fn visit(&self, item: usize, seen: &mut [bool], order: &mut Vec<usize>) {
@@ -297,6 +308,30 @@ mod tests {
         assert_eq!(family.members.len(), 5);
         assert!(at(2) < at(3) && at(3) < at(4), "m, v, w");
         assert!(at(4) < at(0) && at(4) < at(1), "w before its copies");
+    }
+
+    /// A manifest may say that everything is a copy of one tensor.
+    #[test]
+    fn a_family_is_bounded_however_many_are_related() {
+        let names: Vec<String> = (0..100).map(|i| format!("t{i}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let of = || Relation::Copy { of: "t0".into() };
+        let related: Vec<(&str, Relation)> = names[1..].iter().map(|n| (*n, of())).collect();
+        let relations = resolve(&related, &names).unwrap();
+        let members = relations.families.iter().map(|f| f.members.len());
+        assert!(members.clone().all(|count| count <= FAMILY_MAX));
+        assert_eq!(members.sum::<usize>(), 100);
+    }
+
+    #[test]
+    fn kinds_of_later_versions_relate_nothing() {
+        let later = TensorRelation {
+            tensor: 0,
+            kind: 77,
+            of: vec![1],
+        };
+        let relations = Relations::of_items(&[later], &[5, 5], Against::Newer);
+        assert!(relations.families.is_empty() && relations.ways.iter().all(Vec::is_empty));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::format::body::Body;
 use crate::format::manifest::Manifest;
-use crate::format::relations::{self, TensorRelation};
+use crate::format::relations::{self, KINDS, TensorRelation};
 use crate::save::relation::Relation;
 
 impl Relation {
@@ -58,20 +58,83 @@ pub(super) fn to_places(related: &BTreeMap<String, Relation>, body: &Body) -> Ve
 }
 
 impl Manifest {
-    /// The relations that its save was told of, by names; without those of later versions.
+    /// How the tensor at a place in the body came from others: the kind's name, and theirs.
+    /// `None` if nothing is known of it, or if that is of a later version.
     #[must_use]
-    pub fn named_relations(&self) -> BTreeMap<String, Relation> {
+    pub fn relation_of(&self, place: usize) -> Option<(&'static str, Vec<&str>)> {
+        let place = u32::try_from(place).ok()?;
+        let at = self.relations.binary_search_by_key(&place, |r| r.tensor);
+        let stored = self.relations.get(at.ok()?)?;
+        let (_, kind, _) = KINDS.iter().find(|(code, ..)| *code == stored.kind)?;
+        let name = |place: &u32| Some(self.body.tensors.get(*place as usize)?.name.as_str());
+        Some((kind, stored.of.iter().map(name).collect::<Option<_>>()?))
+    }
+
+    /// The relations that its save was told of, by names; without those of later versions.
+    pub fn named_relations(&self) -> impl Iterator<Item = (String, Relation)> {
+        let known = self.relations.iter().filter(|stored| {
+            let mut kinds = KINDS.iter();
+            kinds.any(|(code, ..)| *code == stored.kind)
+        });
         let name = |place: &u32| {
             let tensor = self.body.tensors.get(*place as usize);
             tensor.map(|t| t.name.clone())
         };
-        let named = self.relations.iter().filter_map(|stored| {
+        known.filter_map(move |stored| {
             let of = stored.of.iter().map(name).collect::<Option<_>>()?;
-            Some((
-                name(&stored.tensor)?,
-                Relation::from_names(stored.kind, of)?,
-            ))
-        });
-        named.collect()
+            let relation = Relation::from_names(stored.kind, of)?;
+            Some((name(&stored.tensor)?, relation))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::Dtype;
+    use crate::format::body::TensorEntry;
+    use crate::format::placement::Placement;
+
+    fn manifest() -> Manifest {
+        let tensor = |name: &str| TensorEntry {
+            name: name.into(),
+            dtype: Dtype::F32,
+            shape: vec![0],
+            chunk_elements: 64,
+            byte_len: 0,
+            chunks: Vec::new(),
+        };
+        let body = Body {
+            tensors: ["copy", "later", "of"].map(tensor).into(),
+            ..Body::default()
+        };
+        let placement = Placement {
+            run: "main".into(),
+            ..Placement::default()
+        };
+        let mut manifest = Manifest::new(body, placement, Vec::new(), Vec::new()).unwrap();
+        let told = |tensor, kind, of: &[u32]| TensorRelation {
+            tensor,
+            kind,
+            of: of.to_vec(),
+        };
+        manifest.relations = vec![told(0, relations::COPY, &[2]), told(1, 200, &[0, 2, 0])];
+        manifest
+    }
+
+    /// A writer of a later version may know more: its words are passed over, and kept.
+    #[test]
+    fn kinds_of_later_versions_are_passed_over_and_kept() {
+        let manifest = manifest();
+        let raw = |_: &[u8]| None;
+        let none = |_: &[u8], _: u32| -> crate::error::Result<Vec<u8>> { Ok(Vec::new()) };
+        let back = Manifest::decode(&manifest.encode(&raw).unwrap(), &none).unwrap();
+        assert_eq!(back, manifest);
+        let named: BTreeMap<String, Relation> = back.named_relations().collect();
+        let of = "of".to_owned();
+        assert_eq!(named, [("copy".to_owned(), Relation::Copy { of })].into());
+        assert_eq!(back.relation_of(0), Some(("copy", vec!["of"])));
+        assert_eq!((back.relation_of(1), back.relation_of(2)), (None, None));
+        assert_eq!(to_places(&named, &back.body), back.relations[..1]);
     }
 }

@@ -31,6 +31,8 @@ impl Located {
 
 /// Packs held open at once; an open pack costs a mapping or a file descriptor.
 const OPEN_PACKS_MAX: usize = 256;
+/// Packs that are opened side by side, beyond those that are held open.
+const OPENED_TOGETHER: usize = 16;
 
 /// A pack of which only the index was read: what a power cut left of an unsynced pack may have
 /// a whole index and damaged records.
@@ -210,20 +212,24 @@ impl Catalog {
         Ok(())
     }
 
-    /// As [`Catalog::load_hinted`], several packs at a time.
+    /// As [`Catalog::load_hinted`], a few packs at a time.
     pub(crate) fn load_hinted_on(
         &self,
         threads: &ThreadPool,
         disk: &dyn Disk,
         hints: &[PackHint],
     ) -> Result<()> {
-        let unknown = self.unknown_of(hints);
-        if unknown.len() < 2 {
-            return self.load_hinted(disk, hints);
-        }
         let open = |pack: &PackId| self.open_file(disk, pack);
-        let opened: Vec<_> = threads.install(|| unknown.par_iter().map(open).collect());
-        opened.into_iter().try_for_each(|pack| self.take_in(pack))
+        for packs in self.unknown_of(hints).chunks(OPENED_TOGETHER) {
+            let opened: Vec<_> = threads.install(|| packs.par_iter().map(open).collect());
+            opened.into_iter().try_for_each(|pack| self.take_in(pack))?;
+        }
+        Ok(())
+    }
+
+    /// Whether several of the packs that are hinted at were not loaded yet.
+    pub(crate) fn lacks_several(&self, hints: &[PackHint]) -> bool {
+        self.unknown_of(hints).len() > 1
     }
 
     fn unknown_of(&self, hints: &[PackHint]) -> Vec<PackId> {

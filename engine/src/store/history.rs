@@ -66,20 +66,34 @@ pub(crate) fn read_manifest(disk: &dyn Disk, place: &Place) -> Result<Manifest> 
 }
 
 fn read_with_len(disk: &dyn Disk, place: &Place) -> Result<(Manifest, u64)> {
+    look(disk, place)?.map_err(|error| {
+        let error = match path::manifest(&place.run, place.seq, &place.id) {
+            Ok(path) => error.file(path),
+            Err(_) => error,
+        };
+        error.hint(
+            "a relaxed save of an earlier boot did not reach the disk whole; \
+             `milepost forget --damaged` clears it away",
+        )
+    })
+}
+
+/// Reads a manifest and its length; in place of one that is whole but does not count, what is
+/// wrong with the records that it needs.
+fn look(disk: &dyn Disk, place: &Place) -> Result<Result<(Manifest, u64)>> {
     let (manifest, len) = read_unproven(disk, place)?;
-    if !counts_unproven(disk, &manifest.placement) {
-        prove(disk, &manifest).map_err(|error| {
-            let error = match path::manifest(&place.run, place.seq, &place.id) {
-                Ok(path) => error.file(path),
-                Err(_) => error,
-            };
-            error.hint(
-                "a relaxed save of an earlier boot did not reach the disk whole; \
-                 `milepost forget --damaged` clears it away",
-            )
-        })?;
+    if counts_unproven(disk, &manifest.placement) {
+        return Ok(Ok((manifest, len)));
     }
-    Ok((manifest, len))
+    let Err(error) = prove(disk, &manifest) else {
+        return Ok(Ok((manifest, len)));
+    };
+    // A compaction may have moved what it needs meanwhile, and made it durable.
+    let (now, len) = read_unproven(disk, place)?;
+    Ok(match counts_unproven(disk, &now.placement) {
+        true => Ok((now, len)),
+        false => Err(error),
+    })
 }
 
 /// Whether what cannot be read is a relaxed save that a power cut took: its manifest is whole,
@@ -91,17 +105,9 @@ pub(crate) fn is_lost(disk: &dyn Disk, place: &Place) -> bool {
 
 /// Reads a manifest; `None` if it is whole and of a relaxed save that does not count.
 pub(crate) fn read_counting(disk: &dyn Disk, place: &Place) -> Result<Option<Manifest>> {
-    let (manifest, _) = read_unproven(disk, place)?;
-    if counts_unproven(disk, &manifest.placement) {
-        return Ok(Some(manifest));
-    }
-    match prove(disk, &manifest) {
-        Ok(()) => Ok(Some(manifest)),
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-            // A compaction may have moved what it needs meanwhile, and made it durable.
-            let (now, _) = read_unproven(disk, place)?;
-            Ok(Some(now).filter(|now| counts_unproven(disk, &now.placement)))
-        }
+    match look(disk, place)? {
+        Ok((manifest, _)) => Ok(Some(manifest)),
+        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(None),
         Err(error) => Err(error),
     }
 }
