@@ -166,12 +166,12 @@ impl Family {
         raws: &[&[u8]],
         decoder: &mut Decoder,
     ) -> Result<Vec<SavedChunk>> {
-        let alone = |raw: &[u8]| raw.len() as u64 * ALONE_COST_PERCENT / 100;
         let mut budget = saver
             .encoder()
             .bounds
             .budget(raws.iter().map(|raw| raw.len()).sum());
-        let mut to_come: u64 = raws.iter().map(|raw| alone(raw)).sum();
+        let mut reserves = self.reserves(saver, items, raws);
+        let mut to_come: u64 = reserves.iter().sum();
         let (mut saved, mut siblings) = (Vec::new(), Vec::<Sibling<'_>>::new());
         let (mut new_records, mut counted) = (Vec::new(), HashSet::new());
         let known = |id: &ChunkId| saver.encoder().bases.record(id);
@@ -179,7 +179,7 @@ impl Family {
             let Some(item) = items.get(piece.item) else {
                 continue;
             };
-            to_come -= alone(raw);
+            to_come -= reserves.pop().unwrap_or_default();
             let mut task = item.column.task(piece.index, raw);
             task.family = Some(FamilyTask {
                 ways: ways(piece, item, items, &siblings),
@@ -214,6 +214,25 @@ impl Family {
             saved.push(chunk);
         }
         Ok(saved)
+    }
+}
+
+impl Family {
+    /// What each chunk is likely to need of the family's budget, the first one's last: as much as
+    /// its parent's chain, which it goes on, or what it costs alone.
+    fn reserves(&self, saver: &dyn SaveChunks, items: &[Item<'_>], raws: &[&[u8]]) -> Vec<u64> {
+        let encoder = saver.encoder();
+        let reserve = |(piece, raw): (&Piece, &&[u8])| {
+            let alone = raw.len() as u64 * ALONE_COST_PERCENT / 100;
+            let column = items.get(piece.item).map(|item| &item.column);
+            let parent = column.and_then(|column| column.parent_chunk(piece.index));
+            let parent = parent.and_then(|id| encoder.bases.record(&id));
+            // A prediction's inputs are the family's, and are counted with those.
+            let chain = parent.filter(|entry| entry.inputs.len() == 1);
+            let share = encoder.bounds.budget(raw.len()).max(alone);
+            chain.map_or(alone, |e| u64::from(e.cost).clamp(alone, share))
+        };
+        self.pieces.iter().zip(raws).map(reserve).rev().collect()
     }
 }
 
