@@ -148,7 +148,9 @@ pub struct Candidate {
     pub age: u16,
     /// Their bytes.
     pub cycle_len: u32,
-    is_older: bool,
+    /// How many records the parent's is away, and what that one costs.
+    behind: u16,
+    parent_cost: u32,
 }
 
 impl Candidate {
@@ -158,8 +160,9 @@ impl Candidate {
         Self {
             age: entry.age,
             cycle_len: entry.cycle_len,
+            behind: 0,
+            parent_cost: entry.cost,
             base: entry,
-            is_older: false,
         }
     }
 
@@ -172,7 +175,7 @@ impl Candidate {
         let base = find(input).filter(|b| b.raw_len == entry.raw_len && b.depth < entry.depth)?;
         Some(Self {
             base,
-            is_older: true,
+            behind: self.behind.saturating_add(1),
             ..*self
         })
     }
@@ -188,10 +191,22 @@ impl Candidate {
     /// and once the next would be longer than the average record of the cycle, that which stood
     /// alone included, a new cycle makes the average smaller. (The replacement rule of
     /// economics.) The parent is always as near as it was.
+    ///
+    /// What is stored against this base gets followers, as many as the `room` that is left of the
+    /// budget allows: short records against their parents, as those of the cycle. The average
+    /// is taken over all of them. `alone_len` is what a new cycle begins with.
     #[must_use]
-    pub fn is_worn_out(&self, stored_len: usize) -> bool {
-        let records = u64::from(self.age) + 1;
-        self.is_older && stored_len as u64 * records >= u64::from(self.cycle_len)
+    pub fn is_worn_out(&self, stored_len: usize, alone_len: usize, room: u64) -> bool {
+        if self.behind == 0 {
+            return false;
+        }
+        let (age, cycle_len) = (u64::from(self.age), u64::from(self.cycle_len));
+        let between = self.parent_cost.saturating_sub(self.base.cost);
+        let step_cost = u64::from(between) / u64::from(self.behind);
+        let followers = room.checked_div(step_cost).unwrap_or_default().min(age);
+        let step_len = cycle_len.saturating_sub(alone_len as u64) / age.max(1);
+        let len = stored_len as u64 + followers * step_len;
+        len.saturating_mul(age + 1) >= cycle_len.saturating_mul(followers + 1)
     }
 }
 
@@ -275,9 +290,10 @@ mod tests {
                 base: Arc::clone(&base),
                 age,
                 cycle_len,
-                is_older: true,
+                behind: 1,
+                parent_cost: 1700,
             };
-            if candidate.is_worn_out(delta(records) as usize) {
+            if candidate.is_worn_out(delta(records) as usize, full as usize, 0) {
                 break;
             }
             age += 1;
@@ -287,6 +303,26 @@ mod tests {
         assert!(
             records.abs_diff(best) <= 1,
             "renewed after {records}, best {best}"
+        );
+    }
+
+    /// Few values change: ten deltas of 60 fit on one full record, and then the budget is used
+    /// up. One of 300 against that, with some short ones on top, is better than the full one.
+    #[test]
+    fn a_base_whose_deltas_get_short_followers_serves_longer() {
+        let full = Arc::new(entry(840, 0, 900, 0, 840));
+        let parent = Arc::new(entry(60, 10, 1900, 10, 840 + 10 * 60));
+        let find = |_: &ChunkId| Some(Arc::clone(&full));
+        let older = Candidate::parent(parent).older(find).unwrap();
+        assert!(older.is_worn_out(300, 840, 0), "one record alone");
+        let older = Candidate {
+            behind: 10,
+            ..older
+        };
+        assert!(!older.is_worn_out(300, 840, 700), "with seven on top");
+        assert!(
+            older.is_worn_out(900, 840, 700),
+            "longer than to begin anew"
         );
     }
 

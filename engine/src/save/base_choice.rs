@@ -61,6 +61,11 @@ impl<'t> Base<'t> {
         self.predicted.as_deref().or(first).unwrap_or_default()
     }
 
+    /// Whether several inputs foretell the lanes.
+    pub(super) fn is_predicted(&self) -> bool {
+        self.prediction != Prediction::Base
+    }
+
     /// The record and the bytes of the first input.
     pub(super) fn into_only_input(self) -> Option<(Arc<IndexEntry>, Held<'t>)> {
         let (entries, bytes) = (self.inputs.into_iter(), self.input_bytes.into_iter());
@@ -221,7 +226,7 @@ impl ChunkEncoder<'_> {
     }
 
     /// The nearest base that the bounds allow and that saves enough.
-    fn choose_base<'t>(
+    pub(super) fn choose_base<'t>(
         &self,
         task: &ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
@@ -231,6 +236,10 @@ impl ChunkEncoder<'_> {
             return Ok(None);
         }
         let find = |id: &ChunkId| self.record(task, id);
+        // What siblings leave of the family's budget is for predictions, which need more than one
+        // chain: a longer chain of its own would only be cut when the siblings grow theirs.
+        let share = self.bounds.budget(task.raw.len());
+        let budget = self.budget(task).min(share);
         let usable = match &task.parent {
             Some(parent) => self.bases.is_usable(parent)?,
             None => false,
@@ -247,7 +256,7 @@ impl ChunkEncoder<'_> {
             let fits = |own_cost: u64| {
                 let cost = extra_cost.saturating_add(own_cost);
                 let depth = tried.base.depth.checked_add(1);
-                depth.is_some_and(|d| self.bounds.allow(d, cost, self.budget(task)))
+                depth.is_some_and(|d| self.bounds.allow(d, cost, budget))
             };
             if !fits(least_cost(task.raw.len())) {
                 candidate = tried.older(find);
@@ -269,7 +278,10 @@ impl ChunkEncoder<'_> {
                 return Ok(None);
             }
             let own_cost = chain::estimated_cost(&estimate, task.raw.len());
-            if fits(own_cost) && !tried.is_worn_out(estimate.stored_len) {
+            let cost = extra_cost.saturating_add(own_cost);
+            let room = budget.saturating_sub(cost);
+            let is_worn_out = || tried.is_worn_out(estimate.stored_len, alone.stored_len, room);
+            if fits(own_cost) && !is_worn_out() {
                 task.base_probe.tell(true);
                 return Ok(Some(Base {
                     closure_cost: u64::from(tried.base.cost),

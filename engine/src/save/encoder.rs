@@ -41,6 +41,9 @@ pub(crate) struct ChunkTask<'t> {
     pub(crate) family: Option<FamilyTask<'t>>,
 }
 
+/// A record, its index entry, and how its words are laid out.
+type Made = (Vec<u8>, IndexEntry, Layout);
+
 /// Makes records.
 pub(crate) struct ChunkEncoder<'e> {
     pub(crate) bases: &'e dyn Bases,
@@ -78,10 +81,16 @@ impl ChunkEncoder<'_> {
         decoder: &mut Decoder,
     ) -> Result<Encoded> {
         let alone = LazyCell::new(|| codec::estimate_alone(task.raw, task.form));
-        let base = match may_use_base {
+        let mut base = match may_use_base {
             true => self.choose(task, &alone, decoder)?,
             false => None,
         };
+        let mut made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
+        if made.is_none() && base.as_ref().is_some_and(Base::is_predicted) {
+            // An estimate was too hopeful: one base may still do.
+            base = self.choose_base(task, &alone, decoder)?;
+            made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
+        }
         let lane = task.form.lane;
         let compared = base.as_ref().and_then(|b| b.input_bytes.first());
         let compared = compared.filter(|held| held.bytes().len() == task.raw.len());
@@ -89,8 +98,10 @@ impl ChunkEncoder<'_> {
             Some(held) => codec::changed_lanes(task.raw, held.bytes(), lane),
             None => (task.raw.len() / lane.width) as u64,
         };
-        let (record, entry, layout) =
-            self.write(task, id, base.as_ref(), &alone, &mut decoder.workspace)?;
+        let (record, entry, layout) = match made {
+            Some(made) => made,
+            None => self.write_alone(task, id, &alone, &mut decoder.workspace)?,
+        };
         if task.form.rows.is_some() {
             task.grid_probe.tell(layout.is_grid());
         }
@@ -131,42 +142,56 @@ impl ChunkEncoder<'_> {
         }
     }
 
-    /// The record: against the base if it really keeps the bounds and really is smaller.
-    fn write(
+    /// The record against a base, if it really keeps the bounds and really is smaller.
+    fn write_against(
         &self,
         task: &ChunkTask<'_>,
         id: ChunkId,
         base: Option<&Base<'_>>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
-        workspace: &mut Workspace,
-    ) -> Result<(Vec<u8>, IndexEntry, Layout)> {
+        decoder: &mut Decoder,
+    ) -> Result<Option<Made>> {
+        let Some(base) = base else {
+            return Ok(None);
+        };
         let mut record = self.spare.take(codec::max_encoded_len(task.raw.len()));
-        if let Some(base) = base {
-            let encoding = codec::encode_estimated(
-                task.raw,
-                Some(codec::Reference {
-                    bytes: base.bytes(),
-                    prediction: &base.prediction,
-                    inputs: base.inputs.len(),
-                }),
-                task.form,
-                &base.estimate,
-                self.level,
-                workspace,
-                &mut record,
-            )?;
-            let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
-            if !encoding.uses_base {
-                return Ok((record, entry(task, id, None, cost), encoding.layout));
-            }
-            // An estimate leaves out the head.
-            let payload = record.len().saturating_sub(codec::max_encoded_len(0));
-            let is_smaller = payload <= alone.stored_len;
-            if is_smaller && base.fits(self.bounds, cost, self.budget(task)) {
-                return Ok((record, entry(task, id, Some(base), cost), encoding.layout));
-            }
-            record.clear();
+        let encoding = codec::encode_estimated(
+            task.raw,
+            Some(codec::Reference {
+                bytes: base.bytes(),
+                prediction: &base.prediction,
+                inputs: base.inputs.len(),
+            }),
+            task.form,
+            &base.estimate,
+            self.level,
+            &mut decoder.workspace,
+            &mut record,
+        )?;
+        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+        if !encoding.uses_base {
+            return Ok(Some((record, entry(task, id, None, cost), encoding.layout)));
         }
+        // An estimate leaves out the head.
+        let payload = record.len().saturating_sub(codec::max_encoded_len(0));
+        let is_smaller = payload <= alone.stored_len;
+        if is_smaller && base.fits(self.bounds, cost, self.budget(task)) {
+            let entry = entry(task, id, Some(base), cost);
+            return Ok(Some((record, entry, encoding.layout)));
+        }
+        self.spare.give(record);
+        Ok(None)
+    }
+
+    /// The record of a chunk that stands alone.
+    fn write_alone(
+        &self,
+        task: &ChunkTask<'_>,
+        id: ChunkId,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        workspace: &mut Workspace,
+    ) -> Result<Made> {
+        let mut record = self.spare.take(codec::max_encoded_len(task.raw.len()));
         let encoding = codec::encode_estimated(
             task.raw,
             None,
