@@ -9,7 +9,6 @@ be linear is a straight line of slope 1 on its logarithmic axes. Needs matplotli
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -23,7 +22,15 @@ import matplotlib
 
 matplotlib.use("svg")
 from matplotlib import pyplot
-from scale import bench_restore, call, median_ms, normal_floats, rotations, write_safetensors
+from scale import (
+    bench_restore,
+    bench_save,
+    call,
+    median_ms,
+    normal_floats,
+    rotations,
+    write_safetensors,
+)
 
 GB = 1e9
 
@@ -94,18 +101,11 @@ def history(milepost: Path, work: Path, count: int) -> Lines:
     return lines
 
 
-def bench_save(work: Path, threads: int, repeats: int, *paths: Path) -> list[float]:
-    """Median seconds of saving each of the files, one after the other, durably."""
-    flags = ("--folder", work, "--threads", threads, "--repeats", repeats)
-    printed = call("cargo", "bench", "-q", "--bench", "save", "--", *flags, *paths)
-    return [statistics.median(json.loads(line)["seconds"]) for line in printed.splitlines()]
-
-
 def measure(
     milepost: Path, work: Path, paths: list[Path], threads: int, repeats: int
 ) -> list[float]:
     """Seconds of a first save, of a delta, and of restoring the delta into memory."""
-    first, delta = bench_save(work, threads, repeats, *paths)
+    first, delta = bench_save(work, *paths, threads=threads, repeats=repeats)
     store = work / "measured"
     call(milepost, "-s", store, "-q", "init")
     call(milepost, "-s", store, "-q", "save", *paths)

@@ -181,10 +181,11 @@ def rotations(block: array, count: int) -> Iterable[tuple[str, array]]:
         yield f"layer.{index}", block[index * 17 :] + block[: index * 17]
 
 
-def bench_save(work: Path, *paths: Path) -> list[dict]:
-    """What the save benchmark says of files that are saved one after the other."""
-    command = ("cargo", "bench", "-q", "--bench", "save", "--", "--folder", work, *paths)
-    return [json.loads(line) for line in call(*command).splitlines()]
+def bench_save(work: Path, *paths: Path, threads: int = 0, repeats: int = 5) -> list[float]:
+    """Median seconds of saving each of the files, one after the other, durably."""
+    flags = ("--folder", work, "--threads", threads, "--repeats", repeats)
+    printed = call("cargo", "bench", "-q", "--bench", "save", "--", *flags, *paths)
+    return [statistics.median(json.loads(line)["seconds"]) for line in printed.splitlines()]
 
 
 def small(milepost: Path, work: Path) -> None:
@@ -200,7 +201,7 @@ def small(milepost: Path, work: Path) -> None:
             if title != "one tensor":
                 parts = [(name, held[at : at + length]) for name, at in slices]
             write_safetensors(path, step, parts)
-        first, delta = (statistics.median(t["seconds"]) for t in bench_save(work, *paths))
+        first, delta = bench_save(work, *paths)
         store = work / title.split()[0]
         call(milepost, "-s", store, "-q", "init")
         call(milepost, "-s", store, "-q", "save", *paths)

@@ -105,6 +105,7 @@ MUTANTS = [
     Mutant("read: packs that move while they are looked for are not looked for again", "restore/everywhere.rs", "            if now == listed {", "            if true {", "compaction::moving"),
     Mutant("read: what was forgotten meanwhile is called damage", "restore/everywhere.rs", "        found.map_err(|error| self.unless_gone(chunks, error))", "        found", "compaction::moving"),
     Mutant("compact: relations are not looked at", "compact/old.rs", "    let told: Vec<TensorRelation> = told.collect();", "    let told: Vec<TensorRelation> = told.take(0).collect();", "compaction::related"),
+    Mutant("read: what is made durable while it is proved is lost", "store/history.rs", "    Ok(match counts_unproven(disk, &now.placement) {", "    Ok(match false && counts_unproven(disk, &now.placement) {", "compaction::moving"),
     Mutant("compact: a family has no bounds", "save/relation.rs", "members.chunks(FAMILY_MAX)", "members.chunks(usize::MAX)", "save::relation"),
     Mutant("read: any damage of a thinned checkpoint is called thinning", "restore/everywhere.rs", "chunks.find(|chunk| !needed.contains(chunk))", "chunks.next()", "compaction::moving"),
     Mutant("read: packs are all opened at once", "store/catalog.rs", ".chunks(OPENED_TOGETHER)", ".chunks(usize::MAX)", "compaction::moving"),

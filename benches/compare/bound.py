@@ -29,7 +29,7 @@ def _words(state: State, part: Part) -> numpy.ndarray:
     return state.bytes_of(part).view(kind).astype(numpy.int64)
 
 
-def _ordered(words: numpy.ndarray, bits: int) -> numpy.ndarray:
+def ordered(words: numpy.ndarray, bits: int) -> numpy.ndarray:
     """Floats' bits as integers that are ordered as the floats are."""
     negative = words >> (bits - 1) == 1
     return numpy.where(negative, (1 << (bits - 1)) - 1 - words, words)
@@ -41,14 +41,18 @@ def alone_bits(words: numpy.ndarray, dtype: str) -> float:
     return _entropy(numpy.bincount(words >> mantissa)) + mantissa * len(words)
 
 
-def delta_bits(new: numpy.ndarray, base: numpy.ndarray, dtype: str, bits: int) -> float:
-    """The bound of class-conditional differences, in bits."""
-    difference = _ordered(new, bits) - _ordered(base, bits)
+def symbols_of(difference: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """Symbols of differences, their bit lengths, and how many bits below are raw."""
     size = numpy.abs(difference)
     length = numpy.frexp(size.astype(numpy.float64))[1].astype(numpy.int64)
     raw = numpy.maximum(length - 1 - TOP_BITS, 0)
     top = (size >> raw) & ((1 << TOP_BITS) - 1)
-    symbol = (length << 4 | top << 1 | (difference < 0)).astype(numpy.int64)
+    return (length << 4 | top << 1 | (difference < 0)).astype(numpy.int64), length, raw
+
+
+def delta_bits(new: numpy.ndarray, base: numpy.ndarray, dtype: str, bits: int) -> float:
+    """The bound of class-conditional differences, in bits."""
+    symbol, _, raw = symbols_of(ordered(new, bits) - ordered(base, bits))
     classes = base >> MANTISSA_BITS[dtype]
     total = float(raw.sum())
     key = classes * SYMBOLS + symbol

@@ -17,12 +17,11 @@ import json
 from pathlib import Path
 
 import numpy
+from bound import MANTISSA_BITS, ordered, symbols_of
 from numpy.typing import NDArray
 from states import State
 
 Words = NDArray[numpy.int64]
-TOP_BITS = 3
-MANTISSA_BITS = {"F32": 23, "BF16": 7, "F16": 10}
 
 
 def words_of(state: State, name: str) -> tuple[Words, int, int]:
@@ -31,20 +30,6 @@ def words_of(state: State, name: str) -> tuple[Words, int, int]:
     kind = numpy.uint32 if part.width == 4 else numpy.uint16
     words = state.bytes_of(part).view(kind).astype(numpy.int64)
     return words, 8 * part.width, MANTISSA_BITS[part.dtype]
-
-
-def ordered(words: Words, bits: int) -> Words:
-    """Floats' bits as integers that are ordered as the floats are."""
-    return numpy.where(words >> (bits - 1) == 1, (1 << (bits - 1)) - 1 - words, words)
-
-
-def symbols_of(difference: Words) -> tuple[Words, Words, float]:
-    """Symbols, bit lengths, and raw bits a value."""
-    size = numpy.abs(difference)
-    length = numpy.frexp(size.astype(numpy.float64))[1].astype(numpy.int64)
-    raw = numpy.maximum(length - 1 - TOP_BITS, 0)
-    top = (size >> raw) & ((1 << TOP_BITS) - 1)
-    return length << 4 | top << 1 | (difference < 0), length, float(raw.mean())
 
 
 def bits_given(symbols: Words, context: Words) -> float:
@@ -81,7 +66,7 @@ def report(old: State, new: State, name: str) -> None:
     for kind, sibling in siblings_of(new, name).items():
         other, _, its_mantissa = words_of(new, sibling)
         contexts[f"and the exponent of its {kind}"] = exponent << 9 | other >> its_mantissa
-    print(f"{name}: {raw:.3f} raw bits a value, and of symbols given")
+    print(f"{name}: {raw.mean():.3f} raw bits a value, and of symbols given")
     for what, context in contexts.items():
         print(f"    {what}: {bits_given(symbols, context):.3f}")
     if bits == 16:

@@ -64,6 +64,41 @@ fn packs_that_move_again_while_they_are_looked_for_are_found() {
     }
 }
 
+/// A relaxed checkpoint of an earlier boot is proved before it is believed. A compaction that moved
+/// its records meanwhile, and made it durable, made it look like what a power cut had left.
+#[test]
+fn a_relaxed_checkpoint_that_is_made_durable_while_it_is_proved_is_there() {
+    let mut first = 0;
+    loop {
+        let test = TestStore::new();
+        for step in 0..3 {
+            let options = SaveOptions::new("main")
+                .step(step)
+                .durability(Durability::Relaxed);
+            save(&test.store, options, &state(step)).unwrap();
+        }
+        let other = test.reopened();
+        let move_all = move |opened: u64| {
+            if (first..first + IN_A_ROW).contains(&opened) {
+                save_steps(&other, "other", [100 + opened]);
+                compact(&other, &eager());
+            }
+        };
+        let (disk, reader) = beside(&test, 1, move_all);
+        let listing = reader.list(Some("main")).unwrap();
+        let missed = (listing.damaged.len(), listing.lost.len());
+        assert_eq!(
+            (listing.checkpoints.len(), missed),
+            (3, (0, 0)),
+            "from open {first} on"
+        );
+        if disk.opened() <= first {
+            return;
+        }
+        first += 1;
+    }
+}
+
 /// A checkpoint was forgotten, or thinned, between the reading of its manifest and of its packs:
 /// the reader was told of damage.
 #[test]

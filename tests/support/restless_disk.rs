@@ -107,7 +107,8 @@ impl Disk for RestlessDisk {
         self.disk.lock(path, mode)
     }
 
+    /// That of a machine which was started anew: it is not known what a relaxed save left.
     fn boot_id(&self) -> [u8; 16] {
-        self.disk.boot_id()
+        [0xb0; 16]
     }
 }

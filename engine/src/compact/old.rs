@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::chunking::Cut;
+use crate::compact::live::Live;
 use crate::dtype;
 use crate::error::{Error, Result};
 use crate::format::body::{BlobEntry, Body, TensorEntry};
@@ -10,6 +11,7 @@ use crate::format::manifest::Manifest;
 use crate::format::relations::TensorRelation;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
+use crate::restore::recipe::Recipe;
 use crate::save::ByteSource;
 use crate::save::column::{Column, WayProbes};
 use crate::save::draft::Source;
@@ -17,15 +19,33 @@ use crate::save::pipeline::Item;
 use crate::save::relation::{Against, Relations};
 use crate::store::Store;
 
-/// Makes the bytes of a chunk from its old record.
-pub(super) trait OldChunks: Sync {
-    fn store(&self) -> &Store;
-    fn decode_into(&self, chunk: &ChunkId, decoder: &mut Decoder, out: &mut [u8]) -> Result<()>;
+/// The records that chunks are decoded from.
+pub(super) struct OldRecords<'o> {
+    pub(super) store: &'o Store,
+    pub(super) live: &'o Live,
+}
+
+impl OldRecords<'_> {
+    /// A chunk's bytes, held against its id: the old record will be gone.
+    pub(super) fn decode_into(
+        &self,
+        chunk: &ChunkId,
+        decoder: &mut Decoder,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let recipe = Recipe::find(&self.live.records, chunk)?;
+        if recipe.raw_len() != out.len() {
+            let what = "a chunk has another length than its tensor calls for";
+            return Err(Error::corrupt("chunk-length", what).differs(out.len(), recipe.raw_len()));
+        }
+        let disk = &*self.store.0.disk;
+        decoder.decode(disk, &self.live.records, &recipe, true, out)
+    }
 }
 
 /// A tensor that is kept, or a blob.
 pub(super) struct OldColumn<'o> {
-    records: &'o dyn OldChunks,
+    records: &'o OldRecords<'o>,
     cut: Cut,
     chunks: &'o [ChunkId],
     entry: Entry<'o>,
@@ -49,14 +69,14 @@ impl ByteSource for OldColumn<'_> {
     fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let chunk = self.chunk(offset / self.cut.chunk.max(1));
         let chunk = chunk.ok_or_else(|| Error::invalid("chunk", "a range of no chunk"))?;
-        let mut held = self.records.store().decoder();
+        let mut held = self.records.store.decoder();
         self.records.decode_into(chunk, &mut held.decoder, out)
     }
 }
 
 /// The tensors that are kept, then the blobs.
 pub(super) fn columns<'o>(
-    records: &'o dyn OldChunks,
+    records: &'o OldRecords<'o>,
     manifest: &'o Manifest,
 ) -> Vec<OldColumn<'o>> {
     let column = |cut, chunks, entry| OldColumn {

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::chain::Bounds;
 use crate::compact::live::Live;
-use crate::compact::old::{self, OldChunks};
+use crate::compact::old::{self, OldRecords};
 use crate::compact::rewrite::Packs;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::manifest::Manifest;
 use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
@@ -26,16 +26,14 @@ use crate::store::base_cache::BaseCache;
 
 /// The records that were made anew, and the old ones that chunks are decoded from.
 pub(super) struct Recoded<'r> {
-    store: &'r Store,
-    old: &'r Live,
+    old: OldRecords<'r>,
     new: RwLock<HashMap<ChunkId, Arc<IndexEntry>>>,
 }
 
 impl<'r> Recoded<'r> {
-    pub(super) fn new(store: &'r Store, old: &'r Live) -> Self {
+    pub(super) fn new(store: &'r Store, live: &'r Live) -> Self {
         Self {
-            store,
-            old,
+            old: OldRecords { store, live },
             new: RwLock::default(),
         }
     }
@@ -51,23 +49,6 @@ impl<'r> Recoded<'r> {
     }
 }
 
-impl OldChunks for Recoded<'_> {
-    fn store(&self) -> &Store {
-        self.store
-    }
-
-    /// Held against its id: the old record will be gone.
-    fn decode_into(&self, chunk: &ChunkId, decoder: &mut Decoder, out: &mut [u8]) -> Result<()> {
-        let recipe = Recipe::find(&self.old.records, chunk)?;
-        if recipe.raw_len() != out.len() {
-            let what = "a chunk has another length than its tensor calls for";
-            return Err(Error::corrupt("chunk-length", what).differs(out.len(), recipe.raw_len()));
-        }
-        let disk = &*self.store.0.disk;
-        decoder.decode(disk, &self.old.records, &recipe, true, out)
-    }
-}
-
 impl Bases for Recoded<'_> {
     fn is_usable(&self, chunk: &ChunkId) -> Result<bool> {
         Ok(self.find(chunk).is_some())
@@ -78,8 +59,8 @@ impl Bases for Recoded<'_> {
     }
 
     fn decode(&self, chunk: &ChunkId, decoder: &mut Decoder) -> Result<Vec<u8>> {
-        let mut raw = vec![0; Recipe::find(&self.old.records, chunk)?.raw_len()];
-        self.decode_into(chunk, decoder, &mut raw)?;
+        let mut raw = vec![0; Recipe::find(&self.old.live.records, chunk)?.raw_len()];
+        self.old.decode_into(chunk, decoder, &mut raw)?;
         Ok(raw)
     }
 }
@@ -100,7 +81,7 @@ impl<'r> Recoder<'r> {
         cache: &'r Mutex<BaseCache>,
         level: Option<Level>,
     ) -> Self {
-        let settings = recoded.store.settings();
+        let settings = recoded.old.store.settings();
         let encoder = ChunkEncoder {
             bases: recoded,
             cache,
@@ -130,7 +111,7 @@ impl<'r> Recoder<'r> {
         self.encoder.begin();
         self.is_full = is_full;
         self.claimed = Mutex::default();
-        let columns = old::columns(self.recoded, manifest);
+        let columns = old::columns(&self.recoded.old, manifest);
         let relations = old::relations(manifest, &columns);
         let items = old::items(&columns, newer.map(|m| &m.body), &relations);
         let mut families = family::families(&items, &relations);
@@ -163,7 +144,7 @@ impl<'r> Recoder<'r> {
 
 impl SaveChunks for Recoder<'_> {
     fn store(&self) -> &Store {
-        self.recoded.store
+        self.recoded.old.store
     }
 
     fn encoder(&self) -> &ChunkEncoder<'_> {

@@ -93,7 +93,7 @@ impl<'d> Mark<'d> {
         }
         for id in unknown {
             match PackFile::open(self.disk, &id) {
-                Ok(pack) => self.add_pack(id, pack.len(), pack.into_index()),
+                Ok(mut pack) => self.add_pack(id, pack.len(), pack.take_index()),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::Io => return Err(error),
                 Err(error) => {

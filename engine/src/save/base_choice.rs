@@ -61,7 +61,7 @@ impl<'t> Base<'t> {
         self.predicted.as_deref().or(first).unwrap_or_default()
     }
 
-    /// Whether several inputs foretell the lanes.
+    /// Whether it is more than the lanes of one record.
     pub(super) fn is_predicted(&self) -> bool {
         self.prediction != Prediction::Base
     }

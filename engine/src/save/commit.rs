@@ -60,7 +60,7 @@ fn commit_within(
     let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
     let mut related = draft.parts.relations();
     related.extend(draft.relations.clone());
-    manifest.relations = stored_relations::to_places(&related, &manifest.body);
+    manifest.relations = stored_relations::to_places(&related, &manifest.body)?;
     let publication = publication(draft, &room, &written, observer);
     let mut report = publish(store, txn, manifest, publication)?;
     report.like = written.like;
@@ -79,7 +79,7 @@ pub(super) fn write_part(
     let (body, mut written) = write(draft, txn, Whole::No, &room, observer)?;
     let statistics = std::mem::take(&mut written.statistics);
     let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
-    manifest.relations = stored_relations::to_places(&draft.relations, &manifest.body);
+    manifest.relations = stored_relations::to_places(&draft.relations, &manifest.body)?;
     let save = publication(draft, &room, &written, observer);
     let closure = keep_closure(store, &mut manifest, &save)?;
     closure.describe(&mut manifest);

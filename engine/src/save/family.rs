@@ -170,16 +170,16 @@ impl Family {
             .encoder()
             .bounds
             .budget(raws.iter().map(|raw| raw.len()).sum());
-        let mut reserves = self.reserves(saver, items, raws);
+        let reserves = self.reserves(saver, items, raws);
         let mut to_come: u64 = reserves.iter().sum();
         let (mut saved, mut siblings) = (Vec::new(), Vec::<Sibling<'_>>::new());
         let (mut new_records, mut counted) = (Vec::new(), HashSet::new());
         let known = |id: &ChunkId| saver.encoder().bases.record(id);
-        for (piece, raw) in self.pieces.iter().zip(raws) {
+        for ((piece, raw), reserve) in self.pieces.iter().zip(raws).zip(reserves) {
             let Some(item) = items.get(piece.item) else {
                 continue;
             };
-            to_come -= reserves.pop().unwrap_or_default();
+            to_come -= reserve;
             let mut task = item.column.task(piece.index, raw);
             task.family = Some(FamilyTask {
                 ways: ways(piece, item, items, &siblings),
@@ -218,8 +218,8 @@ impl Family {
 }
 
 impl Family {
-    /// What each chunk is likely to need of the family's budget, the first one's last: as much as
-    /// its parent's chain, which it goes on, or what it costs alone.
+    /// What each chunk is likely to need of the family's budget: as much as its parent's chain,
+    /// which it goes on, or what it costs alone.
     fn reserves(&self, saver: &dyn SaveChunks, items: &[Item<'_>], raws: &[&[u8]]) -> Vec<u64> {
         let encoder = saver.encoder();
         let reserve = |(piece, raw): (&Piece, &&[u8])| {
@@ -232,7 +232,7 @@ impl Family {
             let share = encoder.bounds.budget(raw.len()).max(alone);
             chain.map_or(alone, |e| u64::from(e.cost).clamp(alone, share))
         };
-        self.pieces.iter().zip(raws).map(reserve).rev().collect()
+        self.pieces.iter().zip(raws).map(reserve).collect()
     }
 }
 

@@ -10,18 +10,15 @@ use crate::save::draft::Draft;
 use crate::save::like::Likeness;
 use crate::save::pipeline::Item;
 use crate::save::relation::{Against, Relations};
+use crate::save::stored_relations;
 
 /// The draft's relations, told of the body's tensors. The tensors of a family are cut alike, so
 /// that the same elements lie in chunks of the same number.
 pub(super) fn relations(draft: &Draft<'_>, body: &mut Body) -> Result<Relations> {
     let elements = |t: &TensorEntry| dtype::elements(&t.shape).unwrap_or_default();
-    let tensors: Vec<_> = body
-        .tensors
-        .iter()
-        .map(|t| (t.name.as_str(), elements(t)))
-        .collect();
-    let relations =
-        Relations::resolve(draft.relations.iter(), tensors.into_iter(), Against::Older)?;
+    let elements: Vec<u64> = body.tensors.iter().map(elements).collect();
+    let told = stored_relations::to_places(&draft.relations, body)?;
+    let relations = Relations::of_items(&told, &elements, Against::Older);
     for family in &relations.families {
         let cut = |item: &usize| body.tensors.get(*item).map(|t| t.chunk_elements);
         let Some(least) = family.members.iter().filter_map(cut).min() else {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::error::{Error, Result};
 use crate::format::body::Body;
 use crate::format::manifest::Manifest;
 use crate::format::relations::{self, KINDS, TensorRelation};
@@ -36,25 +37,40 @@ impl Relation {
     }
 }
 
-/// The relations of tensors that a body has, by their places.
-pub(super) fn to_places(related: &BTreeMap<String, Relation>, body: &Body) -> Vec<TensorRelation> {
+/// Relations by the places of the tensors in a body.
+///
+/// # Errors
+/// `InvalidInput` if one names a tensor that the body does not have.
+pub(super) fn to_places(
+    related: &BTreeMap<String, Relation>,
+    body: &Body,
+) -> Result<Vec<TensorRelation>> {
     let place = |name: &str| {
         let found = body.tensors.binary_search_by(|t| t.name.as_str().cmp(name));
-        found.ok().and_then(|place| u32::try_from(place).ok())
+        let place = found.ok().and_then(|place| u32::try_from(place).ok());
+        place.ok_or_else(|| unknown(name))
     };
-    let stored = related.iter().filter_map(|(name, relation)| {
-        Some(TensorRelation {
+    // Names and places are in one order.
+    let stored = related.iter().map(|(name, relation)| {
+        Ok(TensorRelation {
             tensor: place(name)?,
             kind: relation.kind(),
             of: relation
                 .names()
                 .into_iter()
                 .map(place)
-                .collect::<Option<_>>()?,
+                .collect::<Result<_>>()?,
         })
     });
-    // Names and places are in one order.
     stored.collect()
+}
+
+fn unknown(name: &str) -> Error {
+    Error::invalid(
+        "relation",
+        format!("a relation names {name:?}, which is no tensor of the checkpoint"),
+    )
+    .hint("add the tensors that relations speak of, by the same names")
 }
 
 impl Manifest {
@@ -127,7 +143,7 @@ mod tests {
     fn kinds_of_later_versions_are_passed_over_and_kept() {
         let manifest = manifest();
         let raw = |_: &[u8]| None;
-        let none = |_: &[u8], _: u32| -> crate::error::Result<Vec<u8>> { Ok(Vec::new()) };
+        let none = |_: &[u8], _: u32| -> Result<Vec<u8>> { Ok(Vec::new()) };
         let back = Manifest::decode(&manifest.encode(&raw).unwrap(), &none).unwrap();
         assert_eq!(back, manifest);
         let named: BTreeMap<String, Relation> = back.named_relations().collect();
@@ -135,6 +151,17 @@ mod tests {
         assert_eq!(named, [("copy".to_owned(), Relation::Copy { of })].into());
         assert_eq!(back.relation_of(0), Some(("copy", vec!["of"])));
         assert_eq!((back.relation_of(1), back.relation_of(2)), (None, None));
-        assert_eq!(to_places(&named, &back.body), back.relations[..1]);
+        let places = to_places(&named, &back.body).unwrap();
+        assert_eq!(places, back.relations[..1]);
+    }
+
+    #[test]
+    fn strangers_are_refused() {
+        let copy = |of: &str| Relation::Copy { of: of.into() };
+        for (name, of) in [("copy", "z"), ("z", "copy")] {
+            let related = [(name.to_owned(), copy(of))].into();
+            let error = to_places(&related, &manifest().body).unwrap_err();
+            assert_eq!(error.code(), "relation");
+        }
     }
 }

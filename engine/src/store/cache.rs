@@ -131,10 +131,10 @@ pub(crate) fn refresh_indexes(disk: &dyn Disk, txn: u128, packs: &[PackId]) -> R
         return Ok(());
     }
     for id in packs.iter().filter(|id| !cached.contains(id)) {
-        let Ok(pack) = PackFile::open(disk, id) else {
+        let Ok(mut pack) = PackFile::open(disk, id) else {
             continue;
         };
-        let (len, entries) = (pack.len(), pack.into_index());
+        let (len, entries) = (pack.len(), pack.take_index());
         items.push(
             CachedIndex {
                 pack: *id,

@@ -293,7 +293,7 @@ impl Catalog {
         }
         for id in unknown.into_iter().filter(|id| !cached.contains(id)) {
             match PackFile::open(disk, &id) {
-                Ok(pack) => self.add_unproven(id, pack.len(), pack.into_index()),
+                Ok(mut pack) => self.add_unproven(id, pack.len(), pack.take_index()),
                 Err(error) => tracing::warn!(%error, "a pack is left out"),
             }
         }

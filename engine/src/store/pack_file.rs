@@ -194,10 +194,6 @@ impl PackFile {
         &self.index
     }
 
-    pub(crate) fn into_index(self) -> Vec<IndexEntry> {
-        self.index
-    }
-
     /// Its index, which it has no longer: what is left serves to read records.
     pub(crate) fn take_index(&mut self) -> Vec<IndexEntry> {
         std::mem::take(&mut self.index)

@@ -291,7 +291,7 @@ fn open_packs(
             continue;
         }
         match PackFile::open(&*store.0.disk, id) {
-            Ok(pack) => catalog.add(*id, pack.len(), pack.into_index()),
+            Ok(mut pack) => catalog.add(*id, pack.len(), pack.take_index()),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => {
                 findings.packs.insert(*id, error);
