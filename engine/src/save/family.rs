@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::chain::Costs;
+use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::id::ChunkId;
@@ -223,13 +224,15 @@ impl Family {
     fn reserves(&self, saver: &dyn SaveChunks, items: &[Item<'_>], raws: &[&[u8]]) -> Vec<u64> {
         let encoder = saver.encoder();
         let reserve = |(piece, raw): (&Piece, &&[u8])| {
-            let alone = raw.len() as u64 * ALONE_COST_PERCENT / 100;
+            // Short bytes cost little more than the head of their record.
+            let bare = codec::max_encoded_len(raw.len()) as u64;
+            let share = encoder.bounds.budget(raw.len()).max(bare);
+            let alone = (raw.len() as u64 * ALONE_COST_PERCENT / 100).clamp(bare, share);
             let column = items.get(piece.item).map(|item| &item.column);
             let parent = column.and_then(|column| column.parent_chunk(piece.index));
             let parent = parent.and_then(|id| encoder.bases.record(&id));
             // A prediction's inputs are the family's, and are counted with those.
             let chain = parent.filter(|entry| entry.inputs.len() == 1);
-            let share = encoder.bounds.budget(raw.len()).max(alone);
             chain.map_or(alone, |e| u64::from(e.cost).clamp(alone, share))
         };
         self.pieces.iter().zip(raws).map(reserve).collect()
