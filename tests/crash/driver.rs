@@ -11,7 +11,7 @@ use milepost_engine::{
 
 use super::check::{self, Violation};
 use super::content::content;
-use super::expect::{Event, Expect, Key};
+use super::expect::{Event, Expect, Key, Must, stand_in};
 use super::workload::{DROPPED, Op, Recode, Save, Writer};
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::sim_disk::{Machine, SimDisk};
@@ -43,8 +43,9 @@ fn settings() -> StoreSettings {
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
     Saved(Box<SaveReport>),
-    /// These are gone for good.
-    Forgot(Vec<Key>),
+    /// These are gone for good. If they took the newest that was known to be durable with them,
+    /// another stands in for it.
+    Forgot(Vec<Key>, Option<(Key, Must)>),
     Other,
 }
 
@@ -246,16 +247,13 @@ impl Driver {
         };
         let going: Vec<Key> = plan.going().map(key).collect();
         let newest = self.expected().newest_durable(run).cloned();
-        if newest.is_some_and(|newest| going.contains(&newest)) {
-            return Err(Error::new(
-                ErrorKind::Limit,
-                "newest",
-                "the newest durable goes",
-            ));
-        }
+        let stand_in = match newest.filter(|newest| going.contains(newest)) {
+            Some(newest) => Some(stand_in(&store, &newest, &going)?),
+            None => None,
+        };
         self.note(Event::Going(going.clone()));
         store.forget(&plan, &Unobserved)?;
-        Ok(Done::Forgot(going))
+        Ok(Done::Forgot(going, stand_in))
     }
 
     /// What a relaxed save left damaged stands in the way of every deletion.

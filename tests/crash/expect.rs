@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use milepost_engine::{CheckpointId, Durability};
+use milepost_engine::{CheckpointId, Durability, Error, ErrorKind, Result, Store};
 
 use super::driver::Done;
 use super::workload::Op;
@@ -136,12 +136,15 @@ impl Expect {
     fn finish(&mut self, op: &Op, done: &Done) {
         self.in_flight.retain(|flight| flight.op != *op);
         self.initialized = true;
-        if let Done::Forgot(gone) = done {
+        if let Done::Forgot(gone, stand_in) = done {
             // What is gone stays gone.
             self.may.retain(|key| !gone.contains(key));
             for key in gone {
                 self.must.remove(key);
                 self.tags.retain(|_, tag| tag.targets != [key.clone()]);
+            }
+            if let Some((key, must)) = stand_in {
+                self.must.insert(key.clone(), must.clone());
             }
         }
         if let (Some(key), Done::Saved(report)) = (op.checkpoint(), done) {
@@ -184,4 +187,27 @@ impl Expect {
         (&self.relaxed_runs, &self.thinned_runs).hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// The newest durable checkpoint that stays in a run whose newest by what the test knows goes: a
+/// relaxed one that was made durable before whoever did so was killed.
+pub(crate) fn stand_in(store: &Store, newest: &Key, going: &[Key]) -> Result<(Key, Must)> {
+    let found = store.list(Some(&newest.0))?.checkpoints;
+    let key = |s: &milepost_engine::Summary| (s.placement.run.clone(), s.step);
+    let durable = found
+        .iter()
+        .filter(|s| s.placement.durability != Durability::Relaxed && !going.contains(&key(s)));
+    let newer = durable.max_by_key(|s| s.placement.seq);
+    let gone = found.iter().find(|s| key(s) == *newest);
+    let newer = newer.filter(|s| gone.is_some_and(|g| g.placement.seq < s.placement.seq));
+    let Some(newer) = newer else {
+        let what = format!("the newest durable, {newest:?}, goes");
+        return Err(Error::new(ErrorKind::Limit, "newest", what));
+    };
+    let must = Must {
+        id: newer.id,
+        seq: newer.placement.seq,
+        relaxed: false,
+    };
+    Ok((key(newer), must))
 }
