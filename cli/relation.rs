@@ -3,7 +3,7 @@
 use milepost_engine::Relation;
 
 const FORM: &str = "write TENSOR=adam:EXP_AVG,EXP_AVG_SQ, TENSOR=second-moment:EXP_AVG, \
-                    TENSOR=momentum:BUFFER, TENSOR=average:OF or TENSOR=copy:OF";
+                    TENSOR=momentum:BUFFER, TENSOR=sum-of-squares:WEIGHT, TENSOR=average:OF or TENSOR=copy:OF";
 
 /// Reads `TENSOR=KIND:OTHER[,OTHER]`; names may hold any of the signs but the first `=`.
 pub(crate) fn parse(text: &str) -> Result<(String, Relation), String> {
@@ -24,6 +24,7 @@ pub(crate) fn parse(text: &str) -> Result<(String, Relation), String> {
         }
         "second-moment" => Relation::SecondMoment { exp_avg: other },
         "momentum" => Relation::Momentum { buffer: other },
+        "sum-of-squares" => Relation::SumOfSquares { weight: other },
         "average" => Relation::Average { of: other },
         "copy" => Relation::Copy { of: other },
         _ => return Err(bad()),
@@ -41,6 +42,8 @@ mod tests {
         assert_eq!(parse("a=copy:b").unwrap(), ("a".into(), copy));
         let adam = parse("a=adam:m,v").unwrap().1;
         assert!(matches!(adam, Relation::Adam { exp_avg_sq, .. } if exp_avg_sq == "v"));
+        let sum = parse("s=sum-of-squares:w").unwrap().1;
+        assert!(matches!(sum, Relation::SumOfSquares { weight } if weight == "w"));
         for bad in [
             "", "a", "a=copy", "a=copy:", "=copy:b", "a=adam:m", "a=cast:b",
         ] {

@@ -39,6 +39,7 @@ ID_LEN, RECORD_ALIGN, RECORD_FIXED_LEN, TRAILER_MAGIC, TRAILER_LEN, INDEX_ENTRY_
 SECTION_IGNORABLE, SECTION_BODY, SECTION_PLACEMENT, SECTION_DROPPED = 1 << 31, 1, 2, 5
 SECTION_PACKS, SECTION_STATISTICS, SECTION_RELATIONS = 0x80000003, 0x80000004, 0x80000006
 RELATION_KINDS = {1: ("adam", 2), 2: ("second-moment", 1), 3: ("momentum", 1), 4: ("average", 1), 5: ("copy", 1)}
+RELATION_KINDS |= {6: ("sum-of-squares", 1)}
 SECTION_CODER_RAW, SECTION_CODER_ZSTD, PATTERN_LEN_MAX = 0, 1, 16
 KEY_LEN_MAX, VALUE_LEN_MAX, RANK_MAX, ENTRIES_MAX, CHUNK_REFS_MAX = 4096, 16777216, 32, 4194304, 8388608
 CHUNK_LEN_MAX, CHUNK_LEN_SETTING_MIN, CHUNK_LEN_SETTING_MAX, RECORD_OVERHEAD_MAX = 67108864, 4096, 16777216, 4096
@@ -348,7 +349,9 @@ def parse_index(index: bytes, index_offset: int, path: str) -> dict[bytes, Entry
 
 # ---------------------------------------------------------------------------------------------------------- Section 10
 PREDICTOR_NONE, PREDICTOR_BASE, CAST, LINEAR, SECOND_MOMENT, ADAM = range(6)  # Section 10.2
-INPUTS_OF = {0: (0, 0), 1: (1, 1), CAST: (1, 1), LINEAR: (1, 4), SECOND_MOMENT: (3, 3), ADAM: (3, 3)}
+SPARSE_SECOND_MOMENT, SPARSE_ADAM, SUM_OF_SQUARES = range(6, 9)
+INPUTS_OF = {0: (0, 0), 1: (1, 1), CAST: (1, 1), LINEAR: (1, 4), SPARSE_ADAM: (4, 4)}
+INPUTS_OF |= dict.fromkeys((SECOND_MOMENT, ADAM, SPARSE_SECOND_MOMENT, SUM_OF_SQUARES), (3, 3))
 IDENTITY, ROTATE, FLOAT_SUBTRACT, INT_SUBTRACT, XOR, ROTATED_XOR = range(6)  # Section 10.3
 WHOLE, PLANES, LEADING, GRID, GRID_DELTA, CLASSES, SPARSE, PALETTE = range(8)  # Section 10.4
 RAW, CONSTANT, ZSTD = range(3)  # Section 10.5
@@ -358,7 +361,8 @@ TURN_MAX = 8
 
 def predictor_params(predictor: int, inputs: int) -> int:
     """Section 10.2: bytes of the predictor's own parameters."""
-    return {CAST: 1, LINEAR: 8 * inputs, SECOND_MOMENT: 32, ADAM: 16}.get(predictor, 0)
+    lengths = {CAST: 1, LINEAR: 8 * inputs, SECOND_MOMENT: 32, ADAM: 16, SUM_OF_SQUARES: 9}
+    return (lengths | {SPARSE_SECOND_MOMENT: 32, SPARSE_ADAM: 16}).get(predictor, 0)
 
 
 def coefficients(params: bytes) -> list[float]:
@@ -398,17 +402,23 @@ def predict(predictor: int, params: bytes, inputs: list[bytes], lane_type: np.dt
         reject_if(params[0] > 1, "predictor-params")
         return cast_half(np.frombuffer(inputs[0], "<u4"), params[0] == 1)
     first, x = np.frombuffer(inputs[0], "<u4"), [numbers(data) for data in inputs]
-    if predictor == ADAM:
+    if predictor == SUM_OF_SQUARES:
+        reject_if(params[0] > 1, "predictor-params")
+        (c,) = coefficients(params[1:])
+        moved = c * (x[1] - x[2])
+        kept = 1 - moved * moved
+        value = rounded(x[0] * kept if params[0] else x[0] / kept)
+    elif predictor in (ADAM, SPARSE_ADAM):
         given = np.frombuffer(params, "<f4")
         unfit = [(b & 0x7F800000) in (0, 0x7F800000) and b & 0x7FFFFFFF != 0 for b in given.view("<u4").tolist()]
         reject_if(any(unfit), "predictor-params")
         decay, step, scale, epsilon = (float(c) for c in given)
-        once = [*x]  # w0, m1, v1
+        once = [*x]  # w0, m1, v1, and m0 of predictor 7
         denominator = rounded(rounded(rounded(np.sqrt(once[2])).astype(float) / scale).astype(float) + epsilon)
         update = rounded(rounded(step * once[1]).astype(float) / denominator.astype(float))
         value = rounded(rounded(once[0] * decay).astype(float) + update.astype(float))
     else:
-        if predictor == SECOND_MOMENT:
+        if predictor in (SECOND_MOMENT, SPARSE_SECOND_MOMENT):
             v0, m1, m0 = x
             x = [v0, m1 * m1, m1 * m0, m0 * m0]
         total: Array | None = None
@@ -417,7 +427,11 @@ def predict(predictor: int, params: bytes, inputs: list[bytes], lane_type: np.dt
         assert total is not None
         value = rounded(total)
     found = value.view("<u4")
-    return np.where(found & 0x7F800000 == 0x7F800000, first, found)
+    found = np.where(found & 0x7F800000 == 0x7F800000, first, found)
+    if predictor in (SPARSE_SECOND_MOMENT, SPARSE_ADAM, SUM_OF_SQUARES):
+        after, before = inputs[1], inputs[2 if predictor != SPARSE_ADAM else 3]
+        found = np.where(np.frombuffer(after, "<u4") == np.frombuffer(before, "<u4"), first, found)
+    return found
 
 
 class Class(NamedTuple):
@@ -676,7 +690,7 @@ def decode_zstd(stored: bytes, length: int) -> bytes:
 def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders: list[int]) -> None:
     """Section 10.6: all rules on the head of a record."""
     predictor, transform, layout, lane_width, input_count, stream_count, params_len, raw_len = head
-    reject_if(predictor > ADAM or transform > ROTATED_XOR or layout > PALETTE, "encoding", "unsupported")  # R50
+    reject_if(predictor > SUM_OF_SQUARES or transform > ROTATED_XOR or layout > PALETTE, "encoding", "unsupported")  # R50
     least, most = INPUTS_OF[predictor]
     own_params = predictor_params(predictor, len(inputs))
     grid = layout in (GRID, GRID_DELTA)
@@ -691,7 +705,7 @@ def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders:
         and all(len(data) == (2 * raw_len if predictor == CAST else raw_len) for data in inputs)
         and params_len >= own_params
         and (params_len == own_params or layout > PLANES)
-        and lane_width == {CAST: 2, LINEAR: 4, SECOND_MOMENT: 4, ADAM: 4}.get(predictor, lane_width)
+        and lane_width == {0: lane_width, 1: lane_width, CAST: 2}.get(predictor, 4)
         and (layout != CLASSES or transform >= FLOAT_SUBTRACT)
         and (layout != PALETTE or transform == IDENTITY)
         and (layout != LEADING or (needs_base and lane_width > 1))

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-#: A tensor, how it came from others (`adam`, `second-moment`, `momentum`, `average` or `copy`), and
-#: those others.
+#: A tensor, how it came from others (`adam`, `second-moment`, `momentum`, `sum-of-squares`,
+#: `average` or `copy`), and those others.
 Relation = tuple[str, str, list[str]]
 
 
@@ -26,8 +26,9 @@ def relations(optimizer: Any, name_of: Callable[[Any], str | None]) -> Iterator[
     for weight, state in optimizer.state.items():
         if not isinstance(state, dict):
             continue
-        mean, square, buffer = (
-            _name(state.get(key), name_of) for key in ("exp_avg", "exp_avg_sq", "momentum_buffer")
+        mean, square, buffer, total = (
+            _name(state.get(key), name_of)
+            for key in ("exp_avg", "exp_avg_sq", "momentum_buffer", "sum")
         )
         name = _name(weight, name_of)
         if mean is not None and square is not None:
@@ -37,6 +38,8 @@ def relations(optimizer: Any, name_of: Callable[[Any], str | None]) -> Iterator[
                 yield square, "second-moment", [mean]
         elif buffer is not None and name is not None:
             yield name, "momentum", [buffer]
+        elif total is not None and name is not None:
+            yield total, "sum-of-squares", [name]
 
 
 def weights(optimizer: Any) -> list[Any]:

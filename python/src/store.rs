@@ -89,10 +89,13 @@ impl SaveRequest<'_> {
                 ("momentum", [buffer]) => Relation::Momentum {
                     buffer: buffer.clone(),
                 },
+                ("sum-of-squares", [weight]) => Relation::SumOfSquares {
+                    weight: weight.clone(),
+                },
                 ("average", [of]) => Relation::Average { of: of.clone() },
                 ("copy", [of]) => Relation::Copy { of: of.clone() },
                 _ => {
-                    let known = "adam, second-moment, momentum, average and copy";
+                    let known = "adam, second-moment, momentum, sum-of-squares, average and copy";
                     return Err(no_word("relation", kind, known));
                 }
             };

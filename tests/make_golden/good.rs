@@ -15,7 +15,7 @@ use crate::make_golden::planted::{
     single_chunk,
 };
 use crate::make_golden::state::{State, low, noise, noise_bytes, stepped, weights};
-use crate::make_golden::{compacted, few, few_by_hand, predicted, related, thinned};
+use crate::make_golden::{compacted, few, few_by_hand, predicted, related, thinned, touched};
 use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
@@ -24,7 +24,7 @@ use crate::support::hostile::{Codes, Record};
 pub(crate) type Maker = fn(&Path) -> Expected;
 
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, Maker); 14] = [
+pub(crate) const STORES: [(&str, Maker); 15] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),
@@ -39,6 +39,7 @@ pub(crate) const STORES: [(&str, Maker); 14] = [
     ("few-values", few::make),
     ("few-by-hand", few_by_hand::make),
     ("related", related::make),
+    ("touched", touched::make),
 ];
 
 /// One full and one delta checkpoint of one tensor.

@@ -16,6 +16,7 @@ mod reject;
 mod related;
 mod state;
 mod thinned;
+mod touched;
 
 use std::path::Path;
 

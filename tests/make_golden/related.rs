@@ -55,7 +55,7 @@ pub(crate) fn make(root: &Path) -> Expected {
     expected
 }
 
-fn forget(store: &Store, revision: &str, drop: &[&str]) {
+pub(super) fn forget(store: &Store, revision: &str, drop: &[&str]) {
     let what = Forget {
         revisions: vec![revision.into()],
         drop: drop.iter().map(|glob| (*glob).to_owned()).collect(),

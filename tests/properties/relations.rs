@@ -20,7 +20,9 @@ use crate::properties::history::assert_parts;
 use crate::support::packs;
 use crate::support::state::{State, Tensor, assert_holds, noise};
 
-const NAMES: [&str; 6] = ["layer.m", "layer.v", "layer.w", "p", "half", "mean"];
+const NAMES: [&str; 8] = [
+    "layer.m", "layer.v", "layer.w", "p", "half", "mean", "q.sum", "q",
+];
 
 /// What a tensor is at each step: made from others as its relation says, or not.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ struct Related {
     special: usize,
     /// Whether the values are made as the relations say.
     honest: bool,
+    /// Rows of 8 elements of which a step touches one in so many.
+    touched: u64,
 }
 
 fn relation() -> impl Strategy<Value = Relation> {
@@ -45,6 +49,7 @@ fn relation() -> impl Strategy<Value = Relation> {
         name().prop_map(|buffer| Relation::Momentum { buffer }),
         name().prop_map(|of| Relation::Average { of }),
         name().prop_map(|of| Relation::Copy { of }),
+        name().prop_map(|weight| Relation::SumOfSquares { weight }),
     ]
 }
 
@@ -68,6 +73,7 @@ fn right() -> Vec<(usize, Relation)> {
         ),
         (4, Relation::Copy { of: of() }),
         (5, Relation::Average { of: of() }),
+        (6, Relation::SumOfSquares { weight: "q".into() }),
     ]
 }
 
@@ -78,7 +84,7 @@ fn related() -> impl Strategy<Value = Related> {
         1 => select(&[Dtype::BF16, Dtype::F16, Dtype::F64, Dtype::I32, Dtype::U8][..]),
     ];
     let dtypes = proptest::collection::vec(dtype, NAMES.len());
-    let of_values = (0..3000usize, 2..200usize);
+    let of_values = (0..3000usize, 2..200usize, 1..12u64);
     prop_oneof![
         (wrong, dtypes, of_values, any::<bool>()).prop_map(
             |(relations, dtypes, values, honest)| {
@@ -88,6 +94,7 @@ fn related() -> impl Strategy<Value = Related> {
                     elements: values.0,
                     special: values.1,
                     honest,
+                    touched: values.2,
                 }
             }
         ),
@@ -97,7 +104,7 @@ fn related() -> impl Strategy<Value = Related> {
 
 fn of_values_of_training() -> impl Strategy<Value = Related> {
     let half = select(&[Dtype::BF16, Dtype::F16][..]);
-    (1..3000usize, 2..200usize, half).prop_map(|(elements, special, half)| {
+    (1..3000usize, 2..200usize, 1..12u64, half).prop_map(|(elements, special, touched, half)| {
         let mut dtypes = vec![Dtype::F32; NAMES.len()];
         dtypes[4] = half;
         Related {
@@ -106,21 +113,25 @@ fn of_values_of_training() -> impl Strategy<Value = Related> {
             elements,
             special,
             honest: true,
+            touched,
         }
     })
 }
 
 /// Values that a training could have at a step; tensors by their place in [`NAMES`].
-fn training(elements: usize, steps: u8) -> Vec<Vec<f32>> {
+fn training(elements: usize, touched: u64, steps: u8) -> Vec<Vec<f32>> {
     let mut all = vec![vec![0f32; elements]; NAMES.len()];
     let start = noise(7, elements);
     for (at, byte) in start.iter().enumerate() {
         all[2][at] = f32::from(*byte) / 128.0 - 1.0;
         all[3][at] = 1.0 - f32::from(*byte) / 100.0;
+        all[6][at] = 0.1;
+        all[7][at] = f32::from(*byte) / 999.0;
     }
     for step in 0..=steps {
         let gradient = noise(20 + u64::from(step), 2 * elements);
-        for at in 0..elements {
+        let is_touched = |at: usize| (at as u64 / 8 * 7 + u64::from(step)).is_multiple_of(touched);
+        for at in (0..elements).filter(|at| is_touched(*at)) {
             let word = u16::from_le_bytes([gradient[2 * at], gradient[2 * at + 1]]);
             let g = (f32::from(word) - 32767.5) * 1e-6;
             all[0][at] = all[0][at] * 0.9 + g * 0.1;
@@ -129,13 +140,15 @@ fn training(elements: usize, steps: u8) -> Vec<Vec<f32>> {
             all[3][at] -= 0.1 * all[0][at];
             all[4][at] = all[2][at];
             all[5][at] = all[5][at] * 0.9 + all[2][at] * 0.1;
+            all[6][at] += g * g * 100.0;
+            all[7][at] -= 0.01 * g * 10.0 / all[6][at].sqrt();
         }
     }
     all
 }
 
 fn state_of(related: &Related, step: u8) -> State {
-    let values = training(related.elements, step);
+    let values = training(related.elements, related.touched, step);
     let tensor = |number: usize| {
         let dtype = related.dtypes[number];
         let width = dtype.lane().width;

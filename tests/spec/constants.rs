@@ -174,7 +174,7 @@ fn no_limit_of_the_code_is_left_out() {
 fn versions_and_dates_agree_everywhere() {
     let status = document::section("0. Status");
     for said in [
-        "version **1.3**",
+        "version **1.4**",
         "dated **2026-11-27**",
         "milepost\n**0.1.0**",
     ] {
@@ -182,9 +182,9 @@ fn versions_and_dates_agree_everywhere() {
     }
     assert_eq!(
         table("Appendix F.").rows.last().unwrap()[..2],
-        ["1.3", "2026-11-27"]
+        ["1.4", "2026-11-27"]
     );
-    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.3");
+    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.4");
 }
 
 #[test]

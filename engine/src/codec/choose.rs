@@ -22,6 +22,11 @@ const RUNS_PEAK: f32 = 0.85;
 /// A grid must gain a little over the simpler layouts, which are faster to decode.
 const GRID_HANDICAP: f32 = 1.003;
 
+/// What a patch may take more than another layout, in bits for each byte of a lane: it restores in
+/// a fraction of the time, which leaves room for more records behind it
+/// (`docs/decisions/0014-rows-that-were-touched.md`).
+const PATCH_ALLOWANCE: f32 = 0.28;
+
 /// How a chunk's words are made and laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Method {
@@ -120,7 +125,19 @@ pub(crate) enum Learnt {
     Palette(PaletteFit),
 }
 
+impl Learnt {
+    /// Whether the record will be decoded by changing a few lanes of its base.
+    pub(crate) fn is_patch(&self) -> bool {
+        match self {
+            Self::Classes(fit) => fit.classes.is_patch(),
+            Self::Sparse(fit) => fit.is_patch,
+            Self::Grid(_) | Self::Palette(_) => false,
+        }
+    }
+}
+
 /// Judges every candidate from a sample.
+#[expect(clippy::cast_precision_loss, reason = "a lane has eight bytes at most")]
 pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice {
     let lane = form.lane;
     let sample = histogram::sample_lanes(lane.width, raw);
@@ -131,6 +148,7 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
         bits: f32::INFINITY,
         learnt: None,
     };
+    let (mut least, lane_bytes) = (f32::INFINITY, lane.width as f32);
     for method in candidates(form, base.is_some()) {
         let (bits, learnt) = match method.layout {
             Layout::Classes => {
@@ -167,7 +185,13 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
                 (planes.iter().map(stream_bits).sum(), None)
             }
         };
-        if bits < best.bits {
+        let is_patch = learnt.as_ref().is_some_and(Learnt::is_patch);
+        let judged = match is_patch {
+            true => bits - PATCH_ALLOWANCE * lane_bytes,
+            false => bits,
+        };
+        if judged < least {
+            least = judged;
             best = Choice {
                 method,
                 bits,

@@ -20,11 +20,7 @@ impl Estimate {
     /// Whether the record will be decoded by changing a few lanes of its base.
     #[must_use]
     pub fn is_patch(&self) -> bool {
-        match &self.learnt {
-            Some(Learnt::Classes(fit)) => fit.classes.is_patch(),
-            Some(Learnt::Sparse(fit)) => fit.is_patch,
-            _ => false,
-        }
+        self.learnt.as_ref().is_some_and(Learnt::is_patch)
     }
 }
 

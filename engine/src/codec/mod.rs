@@ -38,7 +38,7 @@ pub use encode::{
 pub use estimate::{Estimate, estimate, estimate_alone, estimate_predicted};
 pub use grid::Rows;
 pub use predict::fit::fit;
-pub use predict::{AdamStep, Half, INPUTS_MAX, Prediction};
+pub use predict::{AdagradStep, AdamStep, Half, INPUTS_MAX, Prediction};
 
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -62,17 +62,26 @@ pub enum Predictor {
     SecondMoment,
     /// A step of Adam.
     Adam,
+    /// As `SecondMoment`, of lanes whose gradient's mean changed.
+    SparseSecondMoment,
+    /// As `Adam`, of lanes whose gradient's mean changed.
+    SparseAdam,
+    /// A sum of squares, from itself and the weight that Adagrad moved by it.
+    SumOfSquares,
 }
 
 impl Predictor {
     /// Every predictor, in the order of the registry.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::None,
         Self::Base,
         Self::Cast,
         Self::Linear,
         Self::SecondMoment,
         Self::Adam,
+        Self::SparseSecondMoment,
+        Self::SparseAdam,
+        Self::SumOfSquares,
     ];
 
     /// The code on disk.
@@ -85,6 +94,9 @@ impl Predictor {
             Self::Linear => 3,
             Self::SecondMoment => 4,
             Self::Adam => 5,
+            Self::SparseSecondMoment => 6,
+            Self::SparseAdam => 7,
+            Self::SumOfSquares => 8,
         }
     }
 
@@ -98,6 +110,9 @@ impl Predictor {
             Self::Linear => "linear",
             Self::SecondMoment => "second-moment",
             Self::Adam => "adam",
+            Self::SparseSecondMoment => "sparse-second-moment",
+            Self::SparseAdam => "sparse-adam",
+            Self::SumOfSquares => "sum-of-squares",
         }
     }
 
@@ -108,7 +123,10 @@ impl Predictor {
             Self::None => 0..=0,
             Self::Base | Self::Cast => 1..=1,
             Self::Linear => 1..=INPUTS_MAX,
-            Self::SecondMoment | Self::Adam => 3..=3,
+            Self::SecondMoment | Self::Adam | Self::SparseSecondMoment | Self::SumOfSquares => {
+                3..=3
+            }
+            Self::SparseAdam => 4..=4,
         }
     }
 

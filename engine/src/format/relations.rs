@@ -25,14 +25,17 @@ pub const MOMENTUM: u8 = 3;
 pub const AVERAGE: u8 = 4;
 /// A copy in a narrower dtype, of what was cast.
 pub const COPY: u8 = 5;
+/// A sum of squared gradients, of the weight that Adagrad moves by it.
+pub const SUM_OF_SQUARES: u8 = 6;
 
 /// The kinds that are known: code, name, and of how many tensors each is.
-pub const KINDS: [(u8, &str, usize); 5] = [
+pub const KINDS: [(u8, &str, usize); 6] = [
     (ADAM, "adam", 2),
     (SECOND_MOMENT, "second-moment", 1),
     (MOMENTUM, "momentum", 1),
     (AVERAGE, "average", 1),
     (COPY, "copy", 1),
+    (SUM_OF_SQUARES, "sum-of-squares", 1),
 ];
 
 fn is_of_right_number(kind: u8, of: usize) -> bool {
@@ -104,10 +107,11 @@ mod tests {
             relation(0, COPY, &[3]),
             relation(2, SECOND_MOMENT, &[1]),
             relation(3, ADAM, &[1, 2]),
-            relation(4, 77, &[]),
-            relation(5, 78, &[0, 0, 0]),
+            relation(4, SUM_OF_SQUARES, &[3]),
+            relation(5, 77, &[]),
+            relation(6, 78, &[0, 0, 0]),
         ];
-        assert_eq!(back(&relations, 6).unwrap(), relations);
+        assert_eq!(back(&relations, 7).unwrap(), relations);
         assert_eq!(back(&[], 0).unwrap(), []);
     }
 

@@ -17,6 +17,7 @@ enum Part {
     FirstMoment,
     SecondMoment,
     Momentum,
+    SumOfSquares,
     Average,
 }
 
@@ -24,7 +25,7 @@ enum Part {
 type Named<'n> = (Part, Dtype, &'n str);
 
 /// Words that tell the part, wherever they stand; also as the end of a longer word.
-const PARTS: [(&str, Part); 15] = [
+const PARTS: [(&str, Part); 18] = [
     ("exp_avg_sq", Part::SecondMoment),
     ("exp_avg", Part::FirstMoment),
     ("momentum_buffer", Part::Momentum),
@@ -32,6 +33,9 @@ const PARTS: [(&str, Part); 15] = [
     ("first_moment", Part::FirstMoment),
     ("velocity", Part::SecondMoment),
     ("momentum", Part::FirstMoment),
+    ("sum_of_squares", Part::SumOfSquares),
+    ("accumulator", Part::SumOfSquares),
+    ("sum", Part::SumOfSquares),
     ("ema_model", Part::Average),
     ("ema", Part::Average),
     ("shadow", Part::Average),
@@ -52,7 +56,7 @@ const LEADING_PARTS: [(&str, Part); 5] = [
 ];
 
 /// Words that say nothing about which tensor it is.
-const COMMON: [&str; 24] = [
+const COMMON: [&str; 25] = [
     "model",
     "module",
     "params",
@@ -66,6 +70,7 @@ const COMMON: [&str; 24] = [
     "optimizer_state",
     "optimizer_state_dict",
     "base_optimizer_state",
+    "adagrad",
     "adam",
     "adamw",
     "sgd",
@@ -197,6 +202,10 @@ fn relate(tensors: &[Named<'_>], relations: &mut BTreeMap<String, Relation>) {
         relations.insert(weight.clone(), Relation::Momentum { buffer });
     }
     let Some(weight) = weight else { return };
+    if let Some(sum) = only(Part::SumOfSquares) {
+        let weight = weight.clone();
+        relations.insert(sum, Relation::SumOfSquares { weight });
+    }
     for (part, dtype, name) in tensors.iter().filter(|(_, _, name)| *name != weight) {
         let of = weight.clone();
         let relation = match (part, dtype) {
@@ -316,6 +325,20 @@ mod tests {
             let found = told(&[(weight, Dtype::F32), (buffer, Dtype::F32)]);
             let buffer = buffer.to_owned();
             let expected = [(weight.to_owned(), Relation::Momentum { buffer })];
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn sums_of_adagrad_are_known() {
+        for (weight, sum) in [
+            ("model.t.weight", "optimizer.state.t.weight.sum"),
+            ("dense/kernel", "adagrad/dense_kernel_accumulator"),
+            ("params/t/w", "opt_state/0/sum_of_squares/t/w"),
+        ] {
+            let found = told(&[(weight, Dtype::F32), (sum, Dtype::F32)]);
+            let weight = weight.to_owned();
+            let expected = [(sum.to_owned(), Relation::SumOfSquares { weight })];
             assert_eq!(found, expected);
         }
     }

@@ -26,6 +26,12 @@ pub enum Relation {
         /// The tensor that the steps are taken from.
         buffer: String,
     },
+    /// The sum of a squared gradient, by whose root Adagrad divides its steps (Duchi, Hazan and
+    /// Singer, 2011).
+    SumOfSquares {
+        /// The tensor that the steps move.
+        weight: String,
+    },
     /// A running average.
     Average {
         /// The tensor that is averaged.
@@ -56,6 +62,7 @@ impl Relation {
             } => vec![exp_avg, exp_avg_sq],
             Self::SecondMoment { exp_avg: of }
             | Self::Momentum { buffer: of }
+            | Self::SumOfSquares { weight: of }
             | Self::Average { of }
             | Self::Copy { of } => vec![of],
         }
@@ -140,6 +147,7 @@ impl Relations {
             match (relation.kind, others.as_slice()) {
                 (kinds::ADAM, [m, v]) => relations.adam(this, *m, *v, against),
                 (kinds::SECOND_MOMENT, [m]) => relations.second_moment(this, *m),
+                (kinds::SUM_OF_SQUARES, [w]) => relations.sum_of_squares(this, *w, against),
                 (kinds::MOMENTUM, [buffer]) => relations.momentum(this, *buffer),
                 (kinds::AVERAGE, [of]) => relations.average(this, *of),
                 (kinds::COPY, [of]) => {
@@ -165,7 +173,19 @@ impl Relations {
     /// `m0`; solved for `v0`, it is of the same form.
     fn second_moment(&mut self, v: usize, m: usize) {
         use Origin::{Now, Other};
-        self.add(v, Predictor::SecondMoment, vec![Other(v), Now(m), Other(m)]);
+        let inputs = vec![Other(v), Now(m), Other(m)];
+        self.add(v, Predictor::SecondMoment, inputs.clone());
+        self.add(v, Predictor::SparseSecondMoment, inputs);
+    }
+
+    /// `s1` is what `w1` is told from, with `w0` and `s0`, and the other way round.
+    fn sum_of_squares(&mut self, s: usize, w: usize, against: Against) {
+        use Origin::{Now, Other};
+        let inputs = match against {
+            Against::Older => vec![Other(s), Now(w), Other(w)],
+            Against::Newer => vec![Other(s), Other(w), Now(w)],
+        };
+        self.add(s, Predictor::SumOfSquares, inputs);
     }
 
     /// `w1` is `w0` and a step that `m1` and `v1` make: those of the newer of two checkpoints,
@@ -173,11 +193,13 @@ impl Relations {
     fn adam(&mut self, w: usize, m: usize, v: usize, against: Against) {
         use Origin::{Now, Other};
         self.second_moment(v, m);
-        let inputs = match against {
-            Against::Older => vec![Other(w), Now(m), Now(v)],
-            Against::Newer => vec![Other(w), Other(m), Other(v)],
+        let (inputs, untouched) = match against {
+            Against::Older => (vec![Other(w), Now(m), Now(v)], Other(m)),
+            Against::Newer => (vec![Other(w), Other(m), Other(v)], Now(m)),
         };
+        let with_both = [&inputs[..], &[untouched]].concat();
         self.add(w, Predictor::Adam, inputs);
+        self.add(w, Predictor::SparseAdam, with_both);
     }
 
     fn momentum(&mut self, w: usize, buffer: usize) {

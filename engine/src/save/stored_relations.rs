@@ -16,6 +16,7 @@ impl Relation {
             Self::Momentum { .. } => relations::MOMENTUM,
             Self::Average { .. } => relations::AVERAGE,
             Self::Copy { .. } => relations::COPY,
+            Self::SumOfSquares { .. } => relations::SUM_OF_SQUARES,
         }
     }
 
@@ -32,6 +33,7 @@ impl Relation {
             relations::MOMENTUM => Self::Momentum { buffer: of()? },
             relations::AVERAGE => Self::Average { of: of()? },
             relations::COPY => Self::Copy { of: of()? },
+            relations::SUM_OF_SQUARES => Self::SumOfSquares { weight: of()? },
             _ => return None,
         })
     }

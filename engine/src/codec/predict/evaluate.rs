@@ -1,7 +1,7 @@
 //! The arithmetic of predictions, the same to the bit on every machine (format-spec.md section
 //! 10.2.1).
 
-use crate::codec::predict::{AdamStep, LANE_LEN};
+use crate::codec::predict::{AdagradStep, AdamStep, LANE_LEN};
 use crate::codec::simd;
 
 /// The exponent bits of binary32: all set in infinities and NaNs, none in zeros and subnormals.
@@ -128,9 +128,50 @@ fn adam_inline(step: AdamStep, w0: &[u8], m1: &[u8], v1: &[u8], out: &mut [u8]) 
     }
 }
 
+/// `s0 / (1 - d * d)` with `d = inverse_rate * (w1 - w0)`; backward, the product.
+pub(super) fn sum_of_squares(step: AdagradStep, s0: &[u8], w1: &[u8], w0: &[u8], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || sum_of_squares_inline(step, s0, w1, w0, out),
+    );
+}
+
+#[inline(always)]
+fn sum_of_squares_inline(step: AdagradStep, s0: &[u8], w1: &[u8], w0: &[u8], out: &mut [u8]) {
+    let inputs = lanes(s0).iter().zip(lanes(w1)).zip(lanes(w0));
+    for (p, ((s0, w1), w0)) in lanes_mut(out).iter_mut().zip(inputs) {
+        let moved = step.inverse_rate * (number(w1) - number(w0));
+        let kept = 1.0 - moved * moved;
+        let sum = number(s0);
+        let other = if step.is_backward {
+            sum * kept
+        } else {
+            sum / kept
+        };
+        *p = or_first(round(other), s0);
+    }
+}
+
+/// Lanes of which `after` and `before` have the same bits stay as they were.
+pub(super) fn keep_untouched(first: &[u8], after: &[u8], before: &[u8], out: &mut [u8]) {
+    simd::widest(
+        #[inline(always)]
+        || keep_untouched_inline(first, after, before, out),
+    );
+}
+
+#[inline(always)]
+fn keep_untouched_inline(first: &[u8], after: &[u8], before: &[u8], out: &mut [u8]) {
+    let inputs = lanes(first).iter().zip(lanes(after)).zip(lanes(before));
+    for (p, ((first, after), before)) in lanes_mut(out).iter_mut().zip(inputs) {
+        *p = if after == before { *first } else { *p };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Prediction;
 
     /// Bits that have caught others: every class of number, both signs, and noise.
     fn lanes_of(seed: u32) -> Vec<u8> {
@@ -214,6 +255,51 @@ mod tests {
         linear(&[0.25, 3.0], &[&x, &y], &mut few);
         linear_of_many(&[0.25, 3.0], &[&x, &y], &mut many);
         assert_eq!(few, many);
+    }
+
+    #[test]
+    fn what_was_not_touched_stays_to_the_bit() {
+        let (first, after) = (lanes_of(3), lanes_of(5));
+        let mut before = after.clone();
+        for lane in before.chunks_exact_mut(8) {
+            lane[0] ^= 1;
+        }
+        let step = AdagradStep {
+            is_backward: false,
+            inverse_rate: 2.0,
+        };
+        for prediction in [
+            Prediction::SparseSecondMoment([2.0, 1.0, 1.0, 1.0]),
+            Prediction::SumOfSquares(step),
+        ] {
+            let mut out = vec![0; first.len()];
+            prediction.predict(&[&first, &after, &before], &mut out);
+            for (at, p) in lanes(&out).iter().enumerate().skip(1).step_by(2) {
+                assert_eq!(p, &lanes(&first)[at], "lane {at}");
+            }
+            assert_ne!(out, first);
+        }
+    }
+
+    /// Adagrad as PyTorch does it: the sum is told from the weight's way, forward and back.
+    #[test]
+    fn a_sum_of_squares_is_told_from_the_weight_s_way() {
+        let (rate, s0, w0) = (0.01f32, 0.25f32, 0.05f32);
+        for g in [0.001f32, -0.02, 0.3, 2.0] {
+            let s1 = s0 + g * g;
+            let w1 = w0 - rate * (g / (s1.sqrt() + 1e-10));
+            let bytes = |x: f32| x.to_le_bytes();
+            for (is_backward, from, to) in [(false, s0, s1), (true, s1, s0)] {
+                let step = AdagradStep {
+                    is_backward,
+                    inverse_rate: 100.0,
+                };
+                let mut out = [0; 4];
+                sum_of_squares(step, &bytes(from), &bytes(w1), &bytes(w0), &mut out);
+                let off = (f32::from_le_bytes(out) / to - 1.0).abs();
+                assert!(off < 1e-4, "{g}: off by {off}");
+            }
+        }
     }
 
     #[test]

@@ -3,11 +3,11 @@
 
 use crate::codec::Predictor;
 use crate::codec::histogram;
-use crate::codec::predict::{AdamStep, Half, LANE_LEN, Prediction, is_coefficient};
+use crate::codec::predict::{AdamStep, Half, LANE_LEN, Prediction, fit_sparse, is_coefficient};
 use crate::codec::simd;
 
 /// What optimizers add to the denominator: PyTorch's default, and others that are used.
-const EPSILONS: [f32; 4] = [1e-8, 1e-6, 1e-5, 1e-10];
+pub(super) const EPSILONS: [f32; 4] = [1e-8, 1e-6, 1e-5, 1e-10];
 /// Fewer lanes than this for each coefficient teach nothing.
 const LANES_PER_COEFFICIENT: usize = 8;
 
@@ -30,6 +30,9 @@ pub fn fit(predictor: Predictor, raw: &[u8], inputs: &[&[u8]]) -> Option<Predict
         }
         Predictor::SecondMoment => second_moment(raw, inputs),
         Predictor::Adam => adam(raw, inputs),
+        Predictor::SparseSecondMoment => fit_sparse::second_moment(raw, inputs.try_into().ok()?),
+        Predictor::SparseAdam => fit_sparse::adam(raw, inputs.try_into().ok()?),
+        Predictor::SumOfSquares => fit_sparse::sum_of_squares(raw, inputs.try_into().ok()?),
     }
 }
 
@@ -73,7 +76,7 @@ fn sample(raw: &[u8], inputs: &[&[u8]]) -> (Vec<f64>, Vec<Vec<f64>>) {
 
 /// Least squares by modified Gram-Schmidt, which is as good as Householder's way for the
 /// solution (Bjorck 1967). Columns that say nothing new get 0.
-fn solve(columns: Vec<Vec<f64>>, y: Vec<f64>, weights: &[f64]) -> Option<Vec<f64>> {
+pub(super) fn solve(columns: Vec<Vec<f64>>, y: Vec<f64>, weights: &[f64]) -> Option<Vec<f64>> {
     simd::widest(
         #[inline(always)]
         || solve_inline(columns, y, weights),
@@ -140,10 +143,19 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// Whether most rows were not touched: what moves all lanes is not what happened.
+fn is_mostly_kept(after: &[f64], before: &[f64]) -> bool {
+    let kept = after.iter().zip(before).filter(|(a, b)| a == b).count();
+    kept * 2 > after.len()
+}
+
 /// Squares spread over many powers of ten, so each lane counts by its own size.
 fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
     let (y, x) = sample(raw, inputs);
     let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    if is_mostly_kept(&m1, &m0) {
+        return None;
+    }
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
     let columns = vec![v0, product(&m1, &m1), product(&m1, &m0), product(&m0, &m0)];
     let least = f64::from(f32::MIN_POSITIVE);
@@ -162,6 +174,9 @@ fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
 fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
     let (y, x) = sample(raw, inputs);
     let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    if is_mostly_kept(&y, &w0) {
+        return None;
+    }
     let tried = EPSILONS.iter().filter_map(|epsilon| {
         let update = m1.iter().zip(&v1);
         let update: Vec<f64> = update

@@ -9,6 +9,7 @@
 mod cast;
 mod evaluate;
 pub(super) mod fit;
+mod fit_sparse;
 
 use crate::codec::Predictor;
 use crate::error::{Error, Result};
@@ -36,6 +37,22 @@ pub enum Prediction {
     SecondMoment([f64; 4]),
     /// Of `w0, m1, v1`: one step of Adam in the arithmetic of binary32.
     Adam(AdamStep),
+    /// The same as `SecondMoment` where `m1` is not `m0`, else `v0`: rows that were not touched.
+    SparseSecondMoment([f64; 4]),
+    /// Of `w0, m1, v1, m0`: the same as `Adam` where `m1` is not `m0`, else `w0`.
+    SparseAdam(AdamStep),
+    /// Of `s0, w1, w0`: what Adagrad's sum was before it moved the weight, or after.
+    SumOfSquares(AdagradStep),
+}
+
+/// Adagrad moves a weight by `rate * g / sqrt(s1)` with `s1 = s0 + g * g`: hence
+/// `s0 = s1 * (1 - d * d)` with `d = (w1 - w0) / rate`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdagradStep {
+    /// Whether the sum is told from the one after it.
+    pub is_backward: bool,
+    /// One over the learning rate.
+    pub inverse_rate: f64,
 }
 
 /// The numbers of `w1 = w0 * decay + step * m1 / (sqrt(v1) / scale + epsilon)`.
@@ -61,6 +78,9 @@ impl Prediction {
             Self::Linear(_) => Predictor::Linear,
             Self::SecondMoment(_) => Predictor::SecondMoment,
             Self::Adam(_) => Predictor::Adam,
+            Self::SparseSecondMoment(_) => Predictor::SparseSecondMoment,
+            Self::SparseAdam(_) => Predictor::SparseAdam,
+            Self::SumOfSquares(_) => Predictor::SumOfSquares,
         }
     }
 
@@ -70,8 +90,9 @@ impl Prediction {
             Predictor::None | Predictor::Base => 0,
             Predictor::Cast => 1,
             Predictor::Linear => inputs * 8,
-            Predictor::SecondMoment => 32,
-            Predictor::Adam => 16,
+            Predictor::SecondMoment | Predictor::SparseSecondMoment => 32,
+            Predictor::Adam | Predictor::SparseAdam => 16,
+            Predictor::SumOfSquares => 9,
         }
     }
 
@@ -85,12 +106,20 @@ impl Prediction {
             Self::Linear(coefficients) => coefficients.iter().for_each(|c| {
                 w.u64(c.to_bits());
             }),
-            Self::SecondMoment(coefficients) => coefficients.iter().for_each(|c| {
-                w.u64(c.to_bits());
-            }),
-            Self::Adam(a) => [a.decay, a.step, a.scale, a.epsilon].iter().for_each(|c| {
-                w.u32(c.to_bits());
-            }),
+            Self::SecondMoment(coefficients) | Self::SparseSecondMoment(coefficients) => {
+                coefficients.iter().for_each(|c| {
+                    w.u64(c.to_bits());
+                });
+            }
+            Self::SumOfSquares(step) => {
+                w.u8(u8::from(step.is_backward));
+                w.u64(step.inverse_rate.to_bits());
+            }
+            Self::Adam(a) | Self::SparseAdam(a) => {
+                [a.decay, a.step, a.scale, a.epsilon].iter().for_each(|c| {
+                    w.u32(c.to_bits());
+                })
+            }
         }
         w.finish()
     }
@@ -106,18 +135,17 @@ impl Prediction {
                 let count = params.len() / 8;
                 Self::Linear((0..count).map(|_| wide(&mut r)).collect::<Result<_>>()?)
             }
-            Predictor::SecondMoment => {
-                let mut coefficients = [0.0; 4];
-                for c in &mut coefficients {
-                    *c = wide(&mut r)?;
-                }
-                Self::SecondMoment(coefficients)
-            }
-            Predictor::Adam => Self::Adam(AdamStep {
-                decay: narrow(&mut r)?,
-                step: narrow(&mut r)?,
-                scale: narrow(&mut r)?,
-                epsilon: narrow(&mut r)?,
+            Predictor::SecondMoment => Self::SecondMoment(wide_four(&mut r)?),
+            Predictor::SparseSecondMoment => Self::SparseSecondMoment(wide_four(&mut r)?),
+            Predictor::Adam => Self::Adam(adam_step(&mut r)?),
+            Predictor::SparseAdam => Self::SparseAdam(adam_step(&mut r)?),
+            Predictor::SumOfSquares => Self::SumOfSquares(AdagradStep {
+                is_backward: match r.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(bad_params()),
+                },
+                inverse_rate: wide(&mut r)?,
             }),
         };
         Ok(Some(prediction))
@@ -136,7 +164,12 @@ impl Prediction {
         match predictor {
             Predictor::None | Predictor::Base => None,
             Predictor::Cast => Some(2),
-            Predictor::Linear | Predictor::SecondMoment | Predictor::Adam => Some(LANE_LEN),
+            Predictor::Linear
+            | Predictor::SecondMoment
+            | Predictor::Adam
+            | Predictor::SparseSecondMoment
+            | Predictor::SparseAdam
+            | Predictor::SumOfSquares => Some(LANE_LEN),
         }
     }
 
@@ -148,6 +181,18 @@ impl Prediction {
             (Self::Linear(coefficients), inputs) => evaluate::linear(coefficients, inputs, out),
             (Self::SecondMoment(c), [v0, m1, m0]) => evaluate::second_moment(*c, v0, m1, m0, out),
             (Self::Adam(step), [w0, m1, v1]) => evaluate::adam(*step, w0, m1, v1, out),
+            (Self::SparseSecondMoment(c), [v0, m1, m0]) => {
+                evaluate::second_moment(*c, v0, m1, m0, out);
+                evaluate::keep_untouched(v0, m1, m0, out);
+            }
+            (Self::SparseAdam(step), [w0, m1, v1, m0]) => {
+                evaluate::adam(*step, w0, m1, v1, out);
+                evaluate::keep_untouched(w0, m1, m0, out);
+            }
+            (Self::SumOfSquares(step), [s0, w1, w0]) => {
+                evaluate::sum_of_squares(*step, s0, w1, w0, out);
+                evaluate::keep_untouched(s0, w1, w0, out);
+            }
             _ => {}
         }
     }
@@ -173,6 +218,19 @@ fn wide(r: &mut Reader<'_>) -> Result<f64> {
 pub(super) fn is_coefficient(value: f64) -> bool {
     let limit = 2f64.powi(EXPONENT_MAX);
     value == 0.0 || (1.0 / limit..=limit).contains(&value.abs())
+}
+
+fn wide_four(r: &mut Reader<'_>) -> Result<[f64; 4]> {
+    Ok([wide(r)?, wide(r)?, wide(r)?, wide(r)?])
+}
+
+fn adam_step(r: &mut Reader<'_>) -> Result<AdamStep> {
+    Ok(AdamStep {
+        decay: narrow(r)?,
+        step: narrow(r)?,
+        scale: narrow(r)?,
+        epsilon: narrow(r)?,
+    })
 }
 
 /// A number of binary32: zero or normal.
@@ -204,6 +262,10 @@ mod tests {
             scale: 1.0,
             epsilon: 1e-8,
         };
+        let adagrad = AdagradStep {
+            is_backward: true,
+            inverse_rate: 100.0,
+        };
         let predictions = [
             (Prediction::Cast(Half::Bf16), 1),
             (Prediction::Linear(vec![0.5, -2.0, 0.0]), 3),
@@ -212,6 +274,9 @@ mod tests {
                 3,
             ),
             (Prediction::Adam(step), 3),
+            (Prediction::SparseSecondMoment([0.0, 1.0, -2.0, 0.5]), 3),
+            (Prediction::SparseAdam(step), 4),
+            (Prediction::SumOfSquares(adagrad), 3),
         ];
         for (prediction, inputs) in predictions {
             assert_eq!(back(&prediction, inputs).unwrap(), Some(prediction));
@@ -233,5 +298,8 @@ mod tests {
             assert!(back(&prediction, 3).is_err());
         }
         assert!(Prediction::from_params(Predictor::Cast, &[2]).is_err());
+        let mut neither_way = Prediction::SumOfSquares(adagrad).to_params();
+        neither_way[0] = 2;
+        assert!(Prediction::from_params(Predictor::SumOfSquares, &neither_way).is_err());
     }
 }

@@ -1,0 +1,258 @@
+//! Coefficients of predictions where few rows are touched, as in tables of embeddings.
+//!
+//! Only lanes that were touched teach anything. Those that were touched once follow the
+//! predictor to the last bits; those touched again follow nothing, and must not be listened to.
+
+use crate::codec::predict::fit::{EPSILONS, solve};
+use crate::codec::predict::{AdagradStep, AdamStep, LANE_LEN, Prediction, is_coefficient};
+
+/// Lanes that are learnt from.
+const LANES_MAX: usize = 2048;
+/// Fewer teach nothing.
+const LANES_MIN: usize = 32;
+/// Fits to the better half of the lanes, each by the one before.
+const ROUNDS: usize = 8;
+
+/// Touched lanes of a chunk and its inputs, as numbers that are all finite.
+struct Touched<const N: usize> {
+    raw: Vec<f64>,
+    inputs: [Vec<f64>; N],
+}
+
+/// The lanes of which `after` and `before` differ, spread over the chunk; `None` if those are too
+/// few, or most of all, which is for predictors that know of no others.
+fn touched<const N: usize>(
+    raw: &[u8],
+    inputs: [&[u8]; N],
+    after: &[u8],
+    before: &[u8],
+) -> Option<Touched<N>> {
+    let pairs = after
+        .as_chunks::<LANE_LEN>()
+        .0
+        .iter()
+        .zip(before.as_chunks::<LANE_LEN>().0);
+    let changed = pairs
+        .enumerate()
+        .filter(|(_, (after, before))| after != before);
+    let places: Vec<usize> = changed.map(|(at, _)| at).collect();
+    if places.len() < LANES_MIN || places.len() * 2 >= after.len() / LANE_LEN {
+        return None;
+    }
+    let number = |bytes: &[u8], at: usize| {
+        let lane = bytes.as_chunks::<LANE_LEN>().0.get(at)?;
+        Some(f64::from(f32::from_le_bytes(*lane))).filter(|n| n.is_finite())
+    };
+    let mut found = Touched {
+        raw: Vec::new(),
+        inputs: [const { Vec::new() }; N],
+    };
+    for at in places.iter().step_by(places.len().div_ceil(LANES_MAX)) {
+        let lanes: Option<Vec<f64>> = inputs.iter().map(|input| number(input, *at)).collect();
+        if let (Some(y), Some(lanes)) = (number(raw, *at), lanes) {
+            found.raw.push(y);
+            let columns = found.inputs.iter_mut().zip(lanes);
+            columns.for_each(|(column, x)| column.push(x));
+        }
+    }
+    (found.raw.len() >= LANES_MIN).then_some(found)
+}
+
+/// Least squares of the half of the lanes that one fit suits: least trimmed squares, by the
+/// concentration steps of Rousseeuw and Van Driessen (1999).
+fn solve_half(columns: &[Vec<f64>], y: &[f64], weights: &[f64]) -> Option<Vec<f64>> {
+    let mut kept = weights.to_vec();
+    let mut solved = solve(columns.to_vec(), y.to_vec(), &kept)?;
+    for _ in 1..ROUNDS {
+        let missed: Vec<f64> = (0..y.len())
+            .map(|at| {
+                let terms = columns.iter().zip(&solved);
+                let predicted: f64 = terms.map(|(x, c)| x[at] * c).sum();
+                ((y[at] - predicted) * weights[at]).abs()
+            })
+            .collect();
+        let middle = median(missed.clone())?;
+        let lanes = kept.iter_mut().zip(weights).zip(&missed);
+        lanes.for_each(|((kept, weight), missed)| {
+            *kept = if *missed <= middle { *weight } else { 0.0 };
+        });
+        solved = solve(columns.to_vec(), y.to_vec(), &kept)?;
+    }
+    Some(solved)
+}
+
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    let at = values.len().checked_sub(1)? / 2;
+    Some(*values.select_nth_unstable_by(at, f64::total_cmp).1)
+}
+
+/// One over a size, so that each lane counts by its own; none for what is no normal number.
+fn inverse(size: f64) -> f64 {
+    match size.abs() < f64::from(f32::MIN_POSITIVE) {
+        true => 0.0,
+        false => 1.0 / size.abs(),
+    }
+}
+
+pub(super) fn second_moment(raw: &[u8], [v0, m1, m0]: [&[u8]; 3]) -> Option<Prediction> {
+    let Touched { raw: y, inputs } = touched(raw, [v0, m1, m0], m1, m0)?;
+    let [v0, m1, m0] = inputs;
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
+    let columns = [v0, product(&m1, &m1), product(&m1, &m0), product(&m0, &m0)];
+    let weights: Vec<f64> = y.iter().map(|y| inverse(*y)).collect();
+    let solved = solve_half(&columns, &y, &weights)?;
+    solved.try_into().ok().map(Prediction::SparseSecondMoment)
+}
+
+/// The step that half of the lanes stay below, and half above: a table's rows have no decay, and
+/// the bias correction differs a little from step to step.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the step is taken in binary32"
+)]
+pub(super) fn adam(raw: &[u8], [w0, m1, v1, m0]: [&[u8]; 4]) -> Option<Prediction> {
+    let Touched { raw: w1, inputs } = touched(raw, [w0, m1, v1], m1, m0)?;
+    let [w0, m1, v1] = inputs;
+    let tried = EPSILONS.iter().filter_map(|epsilon| {
+        let lanes = w1.iter().zip(&w0).zip(m1.iter().zip(&v1));
+        let steps = lanes
+            .map(|((w1, w0), (m, v))| (w1 - w0) * (v.max(0.0).sqrt() + f64::from(*epsilon)) / m);
+        let steps: Vec<f64> = steps.filter(|step| step.is_finite()).collect();
+        let step = median(steps.clone())?;
+        let missed = median(
+            steps
+                .iter()
+                .map(|other| (other / step - 1.0).abs())
+                .collect(),
+        )?;
+        let found = AdamStep {
+            decay: 1.0,
+            step: step as f32,
+            scale: 1.0,
+            epsilon: *epsilon,
+        };
+        Some((missed, found)).filter(|(_, found)| found.step.is_normal())
+    });
+    let best = tried.min_by(|a, b| a.0.total_cmp(&b.0));
+    best.map(|(_, found)| Prediction::SparseAdam(found))
+}
+
+/// `d * d` is what the sum grew by, over the greater sum: each lane tells the rate.
+pub(super) fn sum_of_squares(raw: &[u8], [s0, w1, w0]: [&[u8]; 3]) -> Option<Prediction> {
+    let Touched { raw: sum, inputs } = touched(raw, [s0, w1, w0], w1, w0)?;
+    let [other, w1, w0] = inputs;
+    let grown = sum.iter().zip(&other).filter(|(sum, other)| sum > other);
+    let is_backward = grown.count() * 2 < sum.len();
+    let lanes = sum.iter().zip(&other).zip(w1.iter().zip(&w0));
+    let rates = lanes.filter_map(|((sum, other), (w1, w0))| {
+        let (less, more) = (sum.min(*other), sum.max(*other));
+        let square = (1.0 - less / more) / (w1 - w0).powi(2);
+        (less > 0.0 && square.is_finite()).then_some(square)
+    });
+    let inverse_rate = median(rates.collect())?.sqrt();
+    let found = AdagradStep {
+        is_backward,
+        inverse_rate,
+    };
+    is_coefficient(inverse_rate).then_some(Prediction::SumOfSquares(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Predictor, fit};
+
+    const ROWS: usize = 400;
+    const WIDTH: usize = 16;
+
+    /// A number from -1 to 1 that is never 0.
+    fn noise(at: usize, seed: u32) -> f32 {
+        let mixed =
+            (u32::try_from(at).unwrap() ^ seed.wrapping_mul(0x85eb_ca6b)).wrapping_mul(0x9e37_79b9);
+        let mixed = (mixed ^ mixed >> 15).wrapping_mul(0x2c1b_3c6d);
+        let low = u16::try_from((mixed ^ mixed >> 12) & 0xffff).unwrap();
+        (f32::from(low) - 32_767.5) / 32_768.0
+    }
+
+    /// How often a row was touched: most never, a fifth of the others twice.
+    fn touches(row: usize) -> usize {
+        match row % 5 {
+            0 if row.is_multiple_of(25) => 2,
+            0 => 1,
+            _ => 0,
+        }
+    }
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
+    }
+
+    /// The share of the lanes of rows touched once that a prediction meets within 64 places.
+    fn met(prediction: &Prediction, inputs: &[&[u8]], raw: &[u8]) -> f64 {
+        let mut out = vec![0; raw.len()];
+        prediction.predict(inputs, &mut out);
+        let place = |lane: &[u8; 4]| i64::from(u32::from_le_bytes(*lane));
+        let lanes = out.as_chunks().0.iter().zip(raw.as_chunks().0).enumerate();
+        let once = lanes.filter(|(at, _)| touches(at / WIDTH) == 1);
+        let hits = once.map(|(_, (a, b))| f64::from((place(a) - place(b)).abs() <= 64));
+        let hits: Vec<f64> = hits.collect();
+        hits.iter().sum::<f64>() / hits.len() as f64
+    }
+
+    #[test]
+    fn rows_touched_by_adam_are_foretold_from_those_touched_once() {
+        let lanes = ROWS * WIDTH;
+        let mut w: Vec<f32> = (0..lanes).map(|at| noise(at, 1)).collect();
+        let mut m: Vec<f32> = (0..lanes).map(|at| noise(at, 2) * 1e-3).collect();
+        let mut v: Vec<f32> = (0..lanes).map(|at| noise(at, 3).powi(2) * 1e-6).collect();
+        let before = [bytes(&w), bytes(&m), bytes(&v)];
+        for at in 0..lanes {
+            for time in 0..touches(at / WIDTH) {
+                let g = noise(at, 9 + u32::try_from(time).unwrap()) * 1e-2;
+                m[at] += (g - m[at]) * 0.1;
+                v[at] += (g * g - v[at]) * 0.001;
+                w[at] += -1e-3 * m[at] / (v[at].sqrt() + 1e-8);
+            }
+        }
+        let [w0, m0, v0] = &before;
+        let [w1, m1, v1] = [bytes(&w), bytes(&m), bytes(&v)];
+        let inputs: [&[u8]; 3] = [v0, &m1, m0];
+        let found = fit(Predictor::SparseSecondMoment, &v1, &inputs).unwrap();
+        assert!(met(&found, &inputs, &v1) > 0.95, "{found:?}");
+        assert!(fit(Predictor::SecondMoment, &v1, &inputs).is_none());
+        let inputs: [&[u8]; 4] = [w0, &m1, &v1, m0];
+        let found = fit(Predictor::SparseAdam, &w1, &inputs).unwrap();
+        assert!(met(&found, &inputs, &w1) > 0.95, "{found:?}");
+    }
+
+    #[test]
+    fn sums_of_adagrad_are_foretold_both_ways() {
+        let lanes = ROWS * WIDTH;
+        let mut w: Vec<f32> = (0..lanes).map(|at| noise(at, 1) * 0.05).collect();
+        let mut s: Vec<f32> = (0..lanes).map(|at| noise(at, 3).powi(2)).collect();
+        let (w0, s0) = (bytes(&w), bytes(&s));
+        for at in 0..lanes {
+            for time in 0..touches(at / WIDTH) {
+                let g = noise(at, 9 + u32::try_from(time).unwrap());
+                s[at] += g * g;
+                w[at] -= 0.03 * (g / (s[at].sqrt() + 1e-10));
+            }
+        }
+        let (w1, s1) = (bytes(&w), bytes(&s));
+        for (raw, from) in [(&s1, &s0), (&s0, &s1)] {
+            let inputs: [&[u8]; 3] = [from, &w1, &w0];
+            let found = fit(Predictor::SumOfSquares, raw, &inputs).unwrap();
+            assert!(met(&found, &inputs, raw) > 0.9, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_few_or_most_lanes_tell_is_left_alone() {
+        let all = vec![1u8; 4096];
+        let (none, mut few) = (all.clone(), all.clone());
+        few[..64].fill(2);
+        for m1 in [&none, &few, &vec![3u8; 4096]] {
+            assert!(second_moment(&all, [&all, m1, &all]).is_none());
+        }
+    }
+}
