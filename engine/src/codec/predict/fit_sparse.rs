@@ -20,7 +20,7 @@ struct Touched<const N: usize> {
 }
 
 /// The lanes of which `after` and `before` differ, spread over the chunk; `None` if those are too
-/// few, or most of all, which is for predictors that know of no others.
+/// few.
 fn touched<const N: usize>(
     raw: &[u8],
     inputs: [&[u8]; N],
@@ -36,7 +36,7 @@ fn touched<const N: usize>(
         .enumerate()
         .filter(|(_, (after, before))| after != before);
     let places: Vec<usize> = changed.map(|(at, _)| at).collect();
-    if places.len() < LANES_MIN || places.len() * 2 >= after.len() / LANE_LEN {
+    if places.len() < LANES_MIN {
         return None;
     }
     let number = |bytes: &[u8], at: usize| {
@@ -94,7 +94,18 @@ fn inverse(size: f64) -> f64 {
     }
 }
 
+/// Whether most lanes were touched: that is for the predictors that know of no others.
+fn is_dense(after: &[u8], before: &[u8]) -> bool {
+    let pairs = after.as_chunks::<LANE_LEN>().0.iter();
+    let pairs = pairs.zip(before.as_chunks::<LANE_LEN>().0);
+    let changed = pairs.filter(|(after, before)| after != before).count();
+    changed * 2 >= after.len() / LANE_LEN
+}
+
 pub(super) fn second_moment(raw: &[u8], [v0, m1, m0]: [&[u8]; 3]) -> Option<Prediction> {
+    if is_dense(m1, m0) {
+        return None;
+    }
     let Touched { raw: y, inputs } = touched(raw, [v0, m1, m0], m1, m0)?;
     let [v0, m1, m0] = inputs;
     let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
@@ -111,6 +122,9 @@ pub(super) fn second_moment(raw: &[u8], [v0, m1, m0]: [&[u8]; 3]) -> Option<Pred
     reason = "the step is taken in binary32"
 )]
 pub(super) fn adam(raw: &[u8], [w0, m1, v1, m0]: [&[u8]; 4]) -> Option<Prediction> {
+    if is_dense(m1, m0) {
+        return None;
+    }
     let Touched { raw: w1, inputs } = touched(raw, [w0, m1, v1], m1, m0)?;
     let [w0, m1, v1] = inputs;
     let tried = EPSILONS.iter().filter_map(|epsilon| {
@@ -226,7 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_adagrad_are_foretold_both_ways() {
+    fn sums_of_adagrad_are_foretold_both_ways_in_few_rows_and_in_all() {
+        for all in [false, true] {
+            sums_are_foretold(|row| if all { 1 } else { touches(row) });
+        }
+    }
+
+    fn sums_are_foretold(touches: impl Fn(usize) -> usize) {
         let lanes = ROWS * WIDTH;
         let mut w: Vec<f32> = (0..lanes).map(|at| noise(at, 1) * 0.05).collect();
         let mut s: Vec<f32> = (0..lanes).map(|at| noise(at, 3).powi(2)).collect();
