@@ -13,7 +13,7 @@ use milepost_engine::{
 
 use super::content::content;
 use super::driver::options;
-use super::expect::{Expect, Key};
+use super::expect::{Expect, Key, Must, OneOf};
 use super::workload::DROPPED;
 use crate::support::sim_disk::State;
 
@@ -207,13 +207,16 @@ fn whatever_was_acknowledged_is_there(
     listing: &Listing,
     expect: &Expect,
 ) -> Checked {
-    for (key, must) in &expect.must {
-        let is_it = |s: &milepost_engine::Summary| {
-            s.id == must.id && s.placement.run == key.0 && s.step == key.1
-        };
-        if !listing.checkpoints.iter().any(|s| is_it(s)) {
-            return Err(Violation::new("I1", format!("{key:?} {must:?} is lost")));
-        }
+    let is_there = |(key, must): (&Key, &Must)| {
+        let is_it = |s: &Summary| s.id == must.id && s.placement.run == key.0 && s.step == key.1;
+        listing.checkpoints.iter().any(|s| is_it(s))
+    };
+    if let Some((key, must)) = expect.must.iter().find(|held| !is_there(*held)) {
+        return Err(Violation::new("I1", format!("{key:?} {must:?} is lost")));
+    }
+    let is_lost = |pair: &&OneOf| !pair.iter().any(|(key, must)| is_there((key, must)));
+    if let Some(pair) = expect.one_of.iter().find(is_lost) {
+        return Err(Violation::new("I1", format!("both of {pair:?} are lost")));
     }
     if let Some((run, step)) = expect.must.keys().next_back() {
         let revision = format!("{run}@step:{step}");

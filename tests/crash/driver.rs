@@ -11,7 +11,7 @@ use milepost_engine::{
 
 use super::check::{self, Violation};
 use super::content::content;
-use super::expect::{Event, Expect, Key, Must, stand_in};
+use super::expect::{Event, Expect, Key, stand_in};
 use super::workload::{DROPPED, Op, Recode, Save, Writer};
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::sim_disk::{Machine, SimDisk};
@@ -43,9 +43,8 @@ fn settings() -> StoreSettings {
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
     Saved(Box<SaveReport>),
-    /// These are gone for good. If they took the newest that was known to be durable with them,
-    /// another stands in for it.
-    Forgot(Vec<Key>, Option<(Key, Must)>),
+    /// These are gone for good.
+    Forgot(Vec<Key>),
     Other,
 }
 
@@ -246,14 +245,15 @@ impl Driver {
             (j.checkpoint.placement.run.clone(), j.checkpoint.step)
         };
         let going: Vec<Key> = plan.going().map(key).collect();
-        let newest = self.expected().newest_durable(run).cloned();
-        let stand_in = match newest.filter(|newest| going.contains(newest)) {
-            Some(newest) => Some(stand_in(&store, &newest, &going)?),
+        let expected = self.expected();
+        let newest = expected.newest_durable(run);
+        let one_of = match newest.filter(|(newest, _)| going.contains(newest)) {
+            Some((key, must)) => Some(stand_in(&store, &(key.clone(), must.clone()), &going)?),
             None => None,
         };
-        self.note(Event::Going(going.clone()));
+        self.note(Event::Going(going.clone(), one_of));
         store.forget(&plan, &Unobserved)?;
-        Ok(Done::Forgot(going, stand_in))
+        Ok(Done::Forgot(going))
     }
 
     /// What a relaxed save left damaged stands in the way of every deletion.

@@ -19,8 +19,9 @@ pub(crate) type Files = BTreeMap<String, u64>;
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Started(Op),
-    /// These are about to be dropped: they are promised no more.
-    Going(Vec<Key>),
+    /// These are about to be dropped: they are promised no more, but for one that is promised until
+    /// another stands in for it.
+    Going(Vec<Key>, Option<OneOf>),
     /// It returned without an error: what it promises holds from now on.
     Done {
         op: Op,
@@ -37,6 +38,9 @@ pub(crate) struct Must {
     pub(crate) seq: u64,
     pub(crate) relaxed: bool,
 }
+
+/// The newest durable checkpoint of a run that goes, and what stands in for it: one is there.
+pub(crate) type OneOf = [(Key, Must); 2];
 
 /// A tag's possible targets.
 #[derive(Clone, Debug, Default, Hash)]
@@ -58,6 +62,8 @@ pub(crate) struct Flight {
 pub(crate) struct Expect {
     pub(crate) initialized: bool,
     pub(crate) must: BTreeMap<Key, Must>,
+    /// Of each pair at least one.
+    pub(crate) one_of: Vec<OneOf>,
     pub(crate) may: BTreeSet<Key>,
     pub(crate) tags: BTreeMap<&'static str, TagTargets>,
     /// Runs that a relaxed save was begun in: a crash may leave a damaged manifest there.
@@ -86,7 +92,7 @@ impl Expect {
                     });
                     next.start(op, packs);
                 }
-                Event::Going(keys) => next.let_go(keys),
+                Event::Going(keys, one_of) => next.let_go(keys, one_of.as_ref()),
                 Event::Done { op, done, .. } => next.finish(op, done),
             }
             all.push(next);
@@ -114,7 +120,10 @@ impl Expect {
         }
     }
 
-    fn let_go(&mut self, keys: &[Key]) {
+    fn let_go(&mut self, keys: &[Key], one_of: Option<&OneOf>) {
+        self.one_of
+            .retain(|pair| !pair.iter().any(|(key, _)| keys.contains(key)));
+        self.one_of.extend(one_of.cloned());
         self.must.retain(|key, _| !keys.contains(key));
         for tag in self.tags.values_mut() {
             tag.sure &= !tag.targets.iter().any(|key| keys.contains(key));
@@ -123,29 +132,33 @@ impl Expect {
 
     /// The newest checkpoint of a run that a power cut leaves for sure; unknown while another is
     /// being saved, which may be there by now.
-    pub(crate) fn newest_durable(&self, run: &str) -> Option<&Key> {
+    pub(crate) fn newest_durable(&self, run: &str) -> Option<(&Key, &Must)> {
         let saves = |flight: &Flight| flight.op.checkpoint().is_some_and(|key| key.0 == run);
         if self.in_flight.iter().any(saves) {
             return None;
         }
         let durable = |(key, must): &(&Key, &Must)| key.0 == run && !must.relaxed;
         let of_run = self.must.iter().filter(durable);
-        of_run.max_by_key(|(_, must)| must.seq).map(|(key, _)| key)
+        of_run.max_by_key(|(_, must)| must.seq)
     }
 
     fn finish(&mut self, op: &Op, done: &Done) {
         self.in_flight.retain(|flight| flight.op != *op);
         self.initialized = true;
-        if let Done::Forgot(gone, stand_in) = done {
+        if let Done::Forgot(gone) = done {
             // What is gone stays gone.
             self.may.retain(|key| !gone.contains(key));
             for key in gone {
                 self.must.remove(key);
                 self.tags.retain(|_, tag| tag.targets != [key.clone()]);
             }
-            if let Some((key, must)) = stand_in {
-                self.must.insert(key.clone(), must.clone());
-            }
+            // What stood in for one that is gone is the newest now.
+            let settled = |[newest, _]: &OneOf| gone.contains(&newest.0);
+            let (settled, open) = self.one_of.drain(..).partition::<Vec<_>, _>(settled);
+            self.one_of = open;
+            let stand_ins = settled.into_iter().map(|[_, stand_in]| stand_in);
+            self.must
+                .extend(stand_ins.filter(|(key, _)| self.may.contains(key)));
         }
         if let (Some(key), Done::Saved(report)) = (op.checkpoint(), done) {
             let held = Must {
@@ -183,25 +196,31 @@ impl Expect {
     /// Equal for equal expectations.
     pub(crate) fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.initialized, &self.must, &self.may, &self.tags).hash(&mut hasher);
+        (
+            self.initialized,
+            &self.must,
+            &self.one_of,
+            &self.may,
+            &self.tags,
+        )
+            .hash(&mut hasher);
         (&self.relaxed_runs, &self.thinned_runs).hash(&mut hasher);
         hasher.finish()
     }
 }
 
-/// The newest durable checkpoint that stays in a run whose newest by what the test knows goes: a
-/// relaxed one that was made durable before whoever did so was killed.
-pub(crate) fn stand_in(store: &Store, newest: &Key, going: &[Key]) -> Result<(Key, Must)> {
-    let found = store.list(Some(&newest.0))?.checkpoints;
+/// The newest durable checkpoint by what the test knows, which goes, and the newer one that stays in
+/// its place: a relaxed one that was made durable before whoever did so was killed.
+pub(crate) fn stand_in(store: &Store, newest: &(Key, Must), going: &[Key]) -> Result<OneOf> {
+    let found = store.list(Some(&newest.0.0))?.checkpoints;
     let key = |s: &milepost_engine::Summary| (s.placement.run.clone(), s.step);
     let durable = found
         .iter()
         .filter(|s| s.placement.durability != Durability::Relaxed && !going.contains(&key(s)));
     let newer = durable.max_by_key(|s| s.placement.seq);
-    let gone = found.iter().find(|s| key(s) == *newest);
-    let newer = newer.filter(|s| gone.is_some_and(|g| g.placement.seq < s.placement.seq));
+    let newer = newer.filter(|s| newest.1.seq < s.placement.seq);
     let Some(newer) = newer else {
-        let what = format!("the newest durable, {newest:?}, goes");
+        let what = format!("the newest durable, {:?}, goes", newest.0);
         return Err(Error::new(ErrorKind::Limit, "newest", what));
     };
     let must = Must {
@@ -209,5 +228,5 @@ pub(crate) fn stand_in(store: &Store, newest: &Key, going: &[Key]) -> Result<(Ke
         seq: newer.placement.seq,
         relaxed: false,
     };
-    Ok((key(newer), must))
+    Ok([newest.clone(), (key(newer), must)])
 }

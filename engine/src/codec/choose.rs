@@ -108,7 +108,7 @@ pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
     planes.chain(others).chain(sparse).chain(palette).collect()
 }
 
-/// The method with the fewest estimated bits per lane.
+/// The method with the fewest estimated bits per lane, but for what a patch is allowed.
 pub(crate) struct Choice {
     pub(crate) method: Method,
     pub(crate) bits: f32,

@@ -25,7 +25,7 @@ enum Part {
 type Named<'n> = (Part, Dtype, &'n str);
 
 /// Words that tell the part, wherever they stand; also as the end of a longer word.
-const PARTS: [(&str, Part); 18] = [
+const PARTS: [(&str, Part); 15] = [
     ("exp_avg_sq", Part::SecondMoment),
     ("exp_avg", Part::FirstMoment),
     ("momentum_buffer", Part::Momentum),
@@ -33,9 +33,6 @@ const PARTS: [(&str, Part); 18] = [
     ("first_moment", Part::FirstMoment),
     ("velocity", Part::SecondMoment),
     ("momentum", Part::FirstMoment),
-    ("sum_of_squares", Part::SumOfSquares),
-    ("accumulator", Part::SumOfSquares),
-    ("sum", Part::SumOfSquares),
     ("ema_model", Part::Average),
     ("ema", Part::Average),
     ("shadow", Part::Average),
@@ -47,12 +44,19 @@ const PARTS: [(&str, Part); 18] = [
 ];
 
 /// Words that tell the part only in front of all others.
-const LEADING_PARTS: [(&str, Part); 5] = [
+const LEADING_PARTS: [(&str, Part); 6] = [
     ("m", Part::FirstMoment),
     ("v", Part::SecondMoment),
     ("mu", Part::FirstMoment),
     ("nu", Part::SecondMoment),
     ("trace", Part::Momentum),
+    ("sum_of_squares", Part::SumOfSquares),
+];
+
+/// Words that tell the part only as the last of an optimizer's: layers have such names as well.
+const LAST_PARTS: [(&str, Part); 2] = [
+    ("sum", Part::SumOfSquares),
+    ("accumulator", Part::SumOfSquares),
 ];
 
 /// Words that say nothing about which tensor it is.
@@ -114,7 +118,9 @@ fn words_of(name: &str) -> (String, Part) {
     let mut after_optimizer = false;
     for (at, word) in all.iter().enumerate() {
         let leading = words.is_empty() && part == Part::Weight;
-        let found = PARTS.iter().find_map(|(told, part)| {
+        let is_last = at + 1 == all.len() && after_optimizer && at > 0;
+        let last = LAST_PARTS.iter().filter(|_| is_last);
+        let found = PARTS.iter().chain(last).find_map(|(told, part)| {
             let rest = word.strip_suffix(told)?;
             (rest.is_empty() || rest.ends_with('_')).then_some((rest.trim_end_matches('_'), *part))
         });
@@ -129,7 +135,7 @@ fn words_of(name: &str) -> (String, Part) {
             part = told;
             words.extend(Some(rest).filter(|rest| !rest.is_empty()));
         } else if COMMON.contains(word) && words.is_empty() {
-            after_optimizer |= word.starts_with("opt");
+            after_optimizer |= word.starts_with("opt") || *word == "adagrad";
         } else {
             words.push(word);
         }
@@ -341,6 +347,26 @@ mod tests {
             let expected = [(sum.to_owned(), Relation::SumOfSquares { weight })];
             assert_eq!(found, expected);
         }
+    }
+
+    /// What a layer is called says nothing of what an optimizer keeps for it.
+    #[test]
+    fn layers_called_sum_are_layers() {
+        for layer in ["sum", "attn_sum", "accumulator"] {
+            let [w, m, v] = [
+                "model.L.weight",
+                "optimizer.state.L.weight.exp_avg",
+                "optimizer.state.L.weight.exp_avg_sq",
+            ]
+            .map(|name| name.replace('L', layer));
+            let found = told(&[(&w, Dtype::F32), (&m, Dtype::F32), (&v, Dtype::F32)]);
+            assert_eq!(found, [(w.clone(), adam(&m, &v))]);
+        }
+        let buffers = [
+            ("codebook.embed", Dtype::F32),
+            ("codebook.embed_sum", Dtype::F32),
+        ];
+        assert!(told(&buffers).is_empty());
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl Relations {
         self.add(v, Predictor::SparseSecondMoment, inputs);
     }
 
-    /// `s1` is what `w1` is told from, with `w0` and `s0`, and the other way round.
+    /// `s1` is told from `s0` and the way from `w0` to `w1`; so is `s0` from `s1`.
     fn sum_of_squares(&mut self, s: usize, w: usize, against: Against) {
         use Origin::{Now, Other};
         let inputs = match against {

@@ -143,7 +143,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// Whether most rows were not touched: what moves all lanes is not what happened.
+/// Whether most lanes stayed as they were: predictors that move every lane need not be tried.
 fn is_mostly_kept(after: &[f64], before: &[f64]) -> bool {
     let kept = after.iter().zip(before).filter(|(a, b)| a == b).count();
     kept * 2 > after.len()

@@ -3,6 +3,7 @@
 //! Only lanes that were touched teach anything. Those that were touched once follow the
 //! predictor to the last bits; those touched again follow nothing, and must not be listened to.
 
+use crate::codec::histogram;
 use crate::codec::predict::fit::{EPSILONS, solve};
 use crate::codec::predict::{AdagradStep, AdamStep, LANE_LEN, Prediction, is_coefficient};
 
@@ -10,6 +11,10 @@ use crate::codec::predict::{AdagradStep, AdamStep, LANE_LEN, Prediction, is_coef
 const LANES_MAX: usize = 2048;
 /// Fewer teach nothing.
 const LANES_MIN: usize = 32;
+/// With fewer than one lane in so many kept, all count as touched.
+const KEPT_MIN: usize = 256;
+/// A sum that grew by less than this tells the rate badly.
+const GROWTH_MIN: f64 = 1.0 / 4096.0;
 /// Fits to the better half of the lanes, each by the one before.
 const ROUNDS: usize = 8;
 
@@ -27,18 +32,17 @@ fn touched<const N: usize>(
     after: &[u8],
     before: &[u8],
 ) -> Option<Touched<N>> {
-    let pairs = after
-        .as_chunks::<LANE_LEN>()
-        .0
-        .iter()
-        .zip(before.as_chunks::<LANE_LEN>().0);
+    let pairs = after.as_chunks::<LANE_LEN>().0.iter();
+    let pairs = pairs.zip(before.as_chunks::<LANE_LEN>().0);
     let changed = pairs
         .enumerate()
         .filter(|(_, (after, before))| after != before);
-    let places: Vec<usize> = changed.map(|(at, _)| at).collect();
-    if places.len() < LANES_MIN {
+    let count = changed.clone().count();
+    if count < LANES_MIN {
         return None;
     }
+    // Rows are as long as powers of two: an odd step meets all columns.
+    let step = count.div_ceil(LANES_MAX) | 1;
     let number = |bytes: &[u8], at: usize| {
         let lane = bytes.as_chunks::<LANE_LEN>().0.get(at)?;
         Some(f64::from(f32::from_le_bytes(*lane))).filter(|n| n.is_finite())
@@ -47,9 +51,9 @@ fn touched<const N: usize>(
         raw: Vec::new(),
         inputs: [const { Vec::new() }; N],
     };
-    for at in places.iter().step_by(places.len().div_ceil(LANES_MAX)) {
-        let lanes: Option<Vec<f64>> = inputs.iter().map(|input| number(input, *at)).collect();
-        if let (Some(y), Some(lanes)) = (number(raw, *at), lanes) {
+    for (at, _) in changed.step_by(step) {
+        let lanes: Option<Vec<f64>> = inputs.iter().map(|input| number(input, at)).collect();
+        if let (Some(y), Some(lanes)) = (number(raw, at), lanes) {
             found.raw.push(y);
             let columns = found.inputs.iter_mut().zip(lanes);
             columns.for_each(|(column, x)| column.push(x));
@@ -94,12 +98,14 @@ fn inverse(size: f64) -> f64 {
     }
 }
 
-/// Whether most lanes were touched: that is for the predictors that know of no others.
+/// Whether nearly all lanes were touched, as far as a sample tells: that is for the predictors that
+/// know of no others. Few lanes that were kept are enough to spoil their fits.
 fn is_dense(after: &[u8], before: &[u8]) -> bool {
-    let pairs = after.as_chunks::<LANE_LEN>().0.iter();
-    let pairs = pairs.zip(before.as_chunks::<LANE_LEN>().0);
-    let changed = pairs.filter(|(after, before)| after != before).count();
-    changed * 2 >= after.len() / LANE_LEN
+    let [after, before] = [after, before].map(|bytes| histogram::sample_lanes(LANE_LEN, bytes));
+    let lanes = after.as_chunks::<LANE_LEN>().0;
+    let pairs = lanes.iter().zip(before.as_chunks::<LANE_LEN>().0);
+    let kept = pairs.filter(|(after, before)| after == before).count();
+    kept * KEPT_MIN < lanes.len()
 }
 
 pub(super) fn second_moment(raw: &[u8], [v0, m1, m0]: [&[u8]; 3]) -> Option<Prediction> {
@@ -155,20 +161,23 @@ pub(super) fn adam(raw: &[u8], [w0, m1, v1, m0]: [&[u8]; 4]) -> Option<Predictio
 pub(super) fn sum_of_squares(raw: &[u8], [s0, w1, w0]: [&[u8]; 3]) -> Option<Prediction> {
     let Touched { raw: sum, inputs } = touched(raw, [s0, w1, w0], w1, w0)?;
     let [other, w1, w0] = inputs;
-    let grown = sum.iter().zip(&other).filter(|(sum, other)| sum > other);
-    let is_backward = grown.count() * 2 < sum.len();
+    let pairs = || sum.iter().zip(&other).filter(|(sum, other)| sum != other);
+    let grown = pairs().filter(|(sum, other)| sum > other).count();
+    let is_backward = grown * 2 < pairs().count();
     let lanes = sum.iter().zip(&other).zip(w1.iter().zip(&w0));
     let rates = lanes.filter_map(|((sum, other), (w1, w0))| {
-        let (less, more) = (sum.min(*other), sum.max(*other));
-        let square = (1.0 - less / more) / (w1 - w0).powi(2);
-        (less > 0.0 && square.is_finite()).then_some(square)
+        let grown = 1.0 - sum.min(*other) / sum.max(*other);
+        let square = grown / (w1 - w0).powi(2);
+        // Of a sum that was 0 only the sign is known.
+        ((GROWTH_MIN..1.0).contains(&grown) && square.is_finite()).then_some(square)
     });
     let inverse_rate = median(rates.collect())?.sqrt();
     let found = AdagradStep {
         is_backward,
         inverse_rate,
     };
-    is_coefficient(inverse_rate).then_some(Prediction::SumOfSquares(found))
+    let is_rate = inverse_rate > 0.0 && is_coefficient(inverse_rate);
+    is_rate.then_some(Prediction::SumOfSquares(found))
 }
 
 #[cfg(test)]
@@ -202,7 +211,12 @@ mod tests {
     }
 
     /// The share of the lanes of rows touched once that a prediction meets within 64 places.
-    fn met(prediction: &Prediction, inputs: &[&[u8]], raw: &[u8]) -> f64 {
+    fn met(
+        prediction: &Prediction,
+        inputs: &[&[u8]],
+        raw: &[u8],
+        touches: impl Fn(usize) -> usize,
+    ) -> f64 {
         let mut out = vec![0; raw.len()];
         prediction.predict(inputs, &mut out);
         let place = |lane: &[u8; 4]| i64::from(u32::from_le_bytes(*lane));
@@ -215,6 +229,33 @@ mod tests {
 
     #[test]
     fn rows_touched_by_adam_are_foretold_from_those_touched_once() {
+        steps_are_foretold(touches);
+        assert!(dense_fit(touches).is_none());
+        for kept in [3, 20] {
+            let most = |row: usize| usize::from(row % kept > 0) + usize::from(row % 10 == 1);
+            steps_are_foretold(most);
+        }
+    }
+
+    fn steps_are_foretold(touches: impl Fn(usize) -> usize) {
+        let (w0, m0, v0, w1, m1, v1) = steps(&touches);
+        let inputs: [&[u8]; 3] = [&v0, &m1, &m0];
+        let found = fit(Predictor::SparseSecondMoment, &v1, &inputs).unwrap();
+        assert!(met(&found, &inputs, &v1, &touches) > 0.95, "{found:?}");
+        let inputs: [&[u8]; 4] = [&w0, &m1, &v1, &m0];
+        let found = fit(Predictor::SparseAdam, &w1, &inputs).unwrap();
+        assert!(met(&found, &inputs, &w1, &touches) > 0.95, "{found:?}");
+    }
+
+    fn dense_fit(touches: impl Fn(usize) -> usize) -> Option<Prediction> {
+        let (_, m0, v0, _, m1, v1) = steps(&touches);
+        fit(Predictor::SecondMoment, &v1, &[&v0, &m1, &m0])
+    }
+
+    /// Weight, mean and mean of squares, before and after.
+    type Steps = (Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>);
+
+    fn steps(touches: &impl Fn(usize) -> usize) -> Steps {
         let lanes = ROWS * WIDTH;
         let mut w: Vec<f32> = (0..lanes).map(|at| noise(at, 1)).collect();
         let mut m: Vec<f32> = (0..lanes).map(|at| noise(at, 2) * 1e-3).collect();
@@ -228,15 +269,8 @@ mod tests {
                 w[at] += -1e-3 * m[at] / (v[at].sqrt() + 1e-8);
             }
         }
-        let [w0, m0, v0] = &before;
-        let [w1, m1, v1] = [bytes(&w), bytes(&m), bytes(&v)];
-        let inputs: [&[u8]; 3] = [v0, &m1, m0];
-        let found = fit(Predictor::SparseSecondMoment, &v1, &inputs).unwrap();
-        assert!(met(&found, &inputs, &v1) > 0.95, "{found:?}");
-        assert!(fit(Predictor::SecondMoment, &v1, &inputs).is_none());
-        let inputs: [&[u8]; 4] = [w0, &m1, &v1, m0];
-        let found = fit(Predictor::SparseAdam, &w1, &inputs).unwrap();
-        assert!(met(&found, &inputs, &w1) > 0.95, "{found:?}");
+        let [w0, m0, v0] = before;
+        (w0, m0, v0, bytes(&w), bytes(&m), bytes(&v))
     }
 
     #[test]
@@ -262,7 +296,7 @@ mod tests {
         for (raw, from) in [(&s1, &s0), (&s0, &s1)] {
             let inputs: [&[u8]; 3] = [from, &w1, &w0];
             let found = fit(Predictor::SumOfSquares, raw, &inputs).unwrap();
-            assert!(met(&found, &inputs, raw) > 0.9, "{found:?}");
+            assert!(met(&found, &inputs, raw, &touches) > 0.9, "{found:?}");
         }
     }
 

@@ -41,7 +41,7 @@ pub enum Prediction {
     SparseSecondMoment([f64; 4]),
     /// Of `w0, m1, v1, m0`: the same as `Adam` where `m1` is not `m0`, else `w0`.
     SparseAdam(AdamStep),
-    /// Of `s0, w1, w0`: what Adagrad's sum was before it moved the weight, or after.
+    /// Of `s0, w1, w0`: what Adagrad's sum is after it moved the weight, or was before.
     SumOfSquares(AdagradStep),
 }
 
