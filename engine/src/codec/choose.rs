@@ -22,10 +22,12 @@ const RUNS_PEAK: f32 = 0.85;
 /// A grid must gain a little over the simpler layouts, which are faster to decode.
 const GRID_HANDICAP: f32 = 1.003;
 
-/// What a patch may take more than another layout, in bits for each byte of a lane: it restores in
-/// a fraction of the time, which leaves room for more records behind it
-/// (`docs/decisions/0014-rows-that-were-touched.md`).
-const PATCH_ALLOWANCE: f32 = 0.28;
+/// What a patch of wide lanes may take more than another layout, in bits a lane: it restores in a
+/// fraction of the time, which leaves room for more records behind it. Of narrow lanes it would be
+/// most of what they take (`docs/decisions/0014-rows-that-were-touched.md`).
+const PATCH_ALLOWANCE: f32 = 1.12;
+/// Bytes of lanes that are wide.
+const WIDE_LANE: usize = 4;
 
 /// How a chunk's words are made and laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +139,6 @@ impl Learnt {
 }
 
 /// Judges every candidate from a sample.
-#[expect(clippy::cast_precision_loss, reason = "a lane has eight bytes at most")]
 pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice {
     let lane = form.lane;
     let sample = histogram::sample_lanes(lane.width, raw);
@@ -148,7 +149,7 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
         bits: f32::INFINITY,
         learnt: None,
     };
-    let (mut least, lane_bytes) = (f32::INFINITY, lane.width as f32);
+    let mut least = f32::INFINITY;
     for method in candidates(form, base.is_some()) {
         let (bits, learnt) = match method.layout {
             Layout::Classes => {
@@ -186,8 +187,8 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
             }
         };
         let is_patch = learnt.as_ref().is_some_and(Learnt::is_patch);
-        let judged = match is_patch {
-            true => bits - PATCH_ALLOWANCE * lane_bytes,
+        let judged = match is_patch && lane.width >= WIDE_LANE {
+            true => bits - PATCH_ALLOWANCE,
             false => bits,
         };
         if judged < least {
