@@ -3,7 +3,8 @@
 use milepost_engine::Relation;
 
 const FORM: &str = "write TENSOR=adam:EXP_AVG,EXP_AVG_SQ, TENSOR=second-moment:EXP_AVG, \
-                    TENSOR=momentum:BUFFER, TENSOR=sum-of-squares:WEIGHT, TENSOR=average:OF or TENSOR=copy:OF";
+                    TENSOR=momentum:BUFFER, TENSOR=sum-of-squares:WEIGHT, TENSOR=average:OF or \
+                    TENSOR=copy:OF";
 
 /// Reads `TENSOR=KIND:OTHER[,OTHER]`; names may hold any of the signs but the first `=`.
 pub(crate) fn parse(text: &str) -> Result<(String, Relation), String> {

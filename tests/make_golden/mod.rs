@@ -68,6 +68,14 @@ fn golden_stores_are_made_when_asked() {
     }
 }
 
+/// The makers hold that their stores show what they are for: so must the encoder of today.
+#[test]
+fn what_the_good_stores_show_still_comes_about() {
+    for (_, make) in good::STORES {
+        make(tempfile::tempdir().unwrap().path());
+    }
+}
+
 /// The folder, made; `None` if it is there already.
 fn fresh(root: &Path) -> Option<&Path> {
     if root.exists() {

@@ -32,13 +32,15 @@ fn dtypes() {
 #[test]
 fn predictors_transforms_layouts_and_coders() {
     let since_1_1_from = |first: u8, code: u8| if code < first { "1.0" } else { "1.1" }.to_owned();
-    let since_1_4 = |p: Predictor| (p.code() > 5).then(|| "1.4".to_owned());
     let since = || "1.0".to_owned();
     let known = Predictor::ALL.map(|p| {
         [
             code(p.code()),
             p.name().into(),
-            since_1_4(p).unwrap_or_else(|| since_1_1_from(2, p.code())),
+            match p.code() {
+                6.. => "1.4".to_owned(),
+                code => since_1_1_from(2, code),
+            },
             match (*p.inputs().start(), *p.inputs().end()) {
                 (least, most) if least == most => least.to_string(),
                 (least, most) => format!("{least} to {most}"),

@@ -389,6 +389,25 @@ mod tests {
         );
     }
 
+    /// Few lanes of a short chunk move by one place: the heads of a patch's streams make it longer
+    /// than planes.
+    #[test]
+    fn a_patch_of_wide_lanes_may_be_a_little_longer() {
+        let is_patch = |width: usize| {
+            let base = floats(1.0, 0.0);
+            let base = base.get(..700 * width).unwrap();
+            let mut raw = base.to_vec();
+            for at in (0..700).filter(|at| at * at % 37 < 3) {
+                raw[at * width] ^= 1;
+            }
+            let lane = Lane { width, float: true };
+            let learnt = best_method(lane.into(), &raw, Some(base)).learnt;
+            learnt.is_some_and(|learnt| learnt.is_patch())
+        };
+        assert!(is_patch(4), "a bit a lane");
+        assert!(!is_patch(2), "half a bit is most of what such a lane takes");
+    }
+
     #[test]
     fn noise_is_planned_raw_and_sparse_as_runs() {
         let raw = floats(1.0, 0.0);

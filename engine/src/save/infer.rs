@@ -118,7 +118,7 @@ fn words_of(name: &str) -> (String, Part) {
     let mut after_optimizer = false;
     for (at, word) in all.iter().enumerate() {
         let leading = words.is_empty() && part == Part::Weight;
-        let is_last = at + 1 == all.len() && after_optimizer && at > 0;
+        let is_last = after_optimizer && at + 1 == all.len();
         let last = LAST_PARTS.iter().filter(|_| is_last);
         let found = PARTS.iter().chain(last).find_map(|(told, part)| {
             let rest = word.strip_suffix(told)?;

@@ -112,6 +112,30 @@ fn linear(b: &mut Build, bend: fn(&mut Codes)) {
     b.delta(&codes);
 }
 
+/// Four lanes that several inputs, all of them `a`, make by a predictor: none was touched.
+fn untouched(b: &mut Build, (predictor, inputs, params): (u8, u8, &[u8]), bend: fn(&mut Codes)) {
+    let mut codes = Codes {
+        lane_width: 4,
+        predictor,
+        inputs,
+        params: params.to_vec(),
+        ..Codes::same_as_input(16)
+    };
+    bend(&mut codes);
+    b.delta(&codes);
+    let input = b.records[1].inputs[0];
+    b.records[1].inputs = vec![input; codes.inputs.into()];
+}
+
+fn adagrad(b: &mut Build, bend: fn(&mut Codes)) {
+    untouched(b, (8, 3, &[&[0][..], &100f64.to_le_bytes()].concat()), bend);
+}
+
+fn sparse_adam(b: &mut Build, bend: fn(&mut Codes)) {
+    let step = [1f32, -0.001, 1.0, 0.0].map(f32::to_le_bytes);
+    untouched(b, (7, 4, &step.concat()), bend);
+}
+
 fn zstd(b: &mut Build, bend: fn(&mut Vec<u8>)) {
     let mut codes = Codes {
         lane_width: 4,
@@ -350,4 +374,20 @@ pub(super) const CASES: &[Case] = &[
     case!("coefficient-small", "R72", "corrupt" / "predictor-params" at "restore",
         "a subnormal coefficient",
         |b| linear(b, |c| c.params = 5e-324f64.to_le_bytes().to_vec())),
+    case!("sum-neither-way", "R72", "corrupt" / "predictor-params" at "restore",
+        "a sum of squares told neither forward nor backward", |b| adagrad(b, |c| c.params[0] = 2)),
+    case!("sum-rate-large", "R72", "corrupt" / "predictor-params" at "restore",
+        "a sum of squares with a rate of 2 to the -201st", |b| adagrad(b, |c| {
+        c.params.truncate(1);
+        c.params.extend(2f64.powi(201).to_le_bytes());
+    })),
+    case!("sum-params-short", "R52", "corrupt" / "record-rule" at "restore",
+        "a sum of squares with seven bytes of a rate",
+        |b| adagrad(b, |c| c.params.truncate(8))),
+    case!("sparse-adam-inputs", "R52", "corrupt" / "record-rule" at "restore",
+        "predictor sparse-adam with three inputs", |b| sparse_adam(b, |c| c.inputs = 3)),
+    case!("sparse-adam-step-small", "R72", "corrupt" / "predictor-params" at "restore",
+        "predictor sparse-adam with a subnormal step", |b| sparse_adam(b, |c| {
+        c.params[4..8].copy_from_slice(&1e-40f32.to_le_bytes());
+    })),
 ];

@@ -30,9 +30,9 @@ pub fn fit(predictor: Predictor, raw: &[u8], inputs: &[&[u8]]) -> Option<Predict
         }
         Predictor::SecondMoment => second_moment(raw, inputs),
         Predictor::Adam => adam(raw, inputs),
-        Predictor::SparseSecondMoment => fit_sparse::second_moment(raw, inputs.try_into().ok()?),
-        Predictor::SparseAdam => fit_sparse::adam(raw, inputs.try_into().ok()?),
-        Predictor::SumOfSquares => fit_sparse::sum_of_squares(raw, inputs.try_into().ok()?),
+        Predictor::SparseSecondMoment => fit_sparse::second_moment(raw, inputs),
+        Predictor::SparseAdam => fit_sparse::adam(raw, inputs),
+        Predictor::SumOfSquares => fit_sparse::sum_of_squares(raw, inputs),
     }
 }
 
@@ -49,12 +49,21 @@ fn cast(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
     Half::ALL.into_iter().max_by_key(hits).map(Prediction::Cast)
 }
 
+/// A raw chunk's lanes as numbers, and those of its inputs.
+pub(super) type Numbers = (Vec<f64>, Vec<Vec<f64>>);
+
 /// The sampled lanes of a chunk and its inputs as numbers, without those that are not finite.
-fn sample(raw: &[u8], inputs: &[&[u8]]) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn sample(raw: &[u8], inputs: &[&[u8]]) -> Numbers {
+    finite(raw, inputs, |bytes| {
+        histogram::sample_lanes(LANE_LEN, bytes)
+    })
+}
+
+/// Picked lanes of a chunk and its inputs as numbers, without those that are not finite.
+pub(super) fn finite(raw: &[u8], inputs: &[&[u8]], pick: impl Fn(&[u8]) -> Vec<u8>) -> Numbers {
     let numbers = |bytes: &[u8]| -> Vec<f64> {
-        let lanes = histogram::sample_lanes(LANE_LEN, bytes);
         let number = |lane: &[u8; LANE_LEN]| f64::from(f32::from_le_bytes(*lane));
-        lanes.as_chunks().0.iter().map(number).collect()
+        pick(bytes).as_chunks().0.iter().map(number).collect()
     };
     let (mut y, mut x) = (
         numbers(raw),
@@ -149,20 +158,28 @@ fn is_mostly_kept(after: &[f64], before: &[f64]) -> bool {
     kept * 2 > after.len()
 }
 
-/// Squares spread over many powers of ten, so each lane counts by its own size.
+/// What a second moment is a sum of, and how much each lane counts: squares spread over many
+/// powers of ten, so by its own size.
+pub(super) fn of_squares(
+    y: &[f64],
+    v0: Vec<f64>,
+    m1: &[f64],
+    m0: &[f64],
+) -> (Vec<Vec<f64>>, Vec<f64>) {
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
+    let columns = vec![v0, product(m1, m1), product(m1, m0), product(m0, m0)];
+    let least = f64::from(f32::MIN_POSITIVE);
+    let weight = |y: &f64| if y.abs() < least { 0.0 } else { 1.0 / y.abs() };
+    (columns, y.iter().map(weight).collect())
+}
+
 fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
     let (y, x) = sample(raw, inputs);
     let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
     if is_mostly_kept(&m1, &m0) {
         return None;
     }
-    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
-    let columns = vec![v0, product(&m1, &m1), product(&m1, &m0), product(&m0, &m0)];
-    let least = f64::from(f32::MIN_POSITIVE);
-    let weights: Vec<f64> = y
-        .iter()
-        .map(|y| if y.abs() < least { 0.0 } else { 1.0 / y.abs() })
-        .collect();
+    let (columns, weights) = of_squares(&y, v0, &m1, &m0);
     let solved = solve(columns, y, &weights)?;
     solved.try_into().ok().map(Prediction::SecondMoment)
 }

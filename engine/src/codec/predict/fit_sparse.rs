@@ -4,7 +4,7 @@
 //! predictor to the last bits; those touched again follow nothing, and must not be listened to.
 
 use crate::codec::histogram;
-use crate::codec::predict::fit::{EPSILONS, solve};
+use crate::codec::predict::fit::{self, EPSILONS, Numbers, solve};
 use crate::codec::predict::{AdagradStep, AdamStep, LANE_LEN, Prediction, is_coefficient};
 
 /// Lanes that are learnt from.
@@ -18,48 +18,22 @@ const GROWTH_MIN: f64 = 1.0 / 4096.0;
 /// Fits to the better half of the lanes, each by the one before.
 const ROUNDS: usize = 8;
 
-/// Touched lanes of a chunk and its inputs, as numbers that are all finite.
-struct Touched<const N: usize> {
-    raw: Vec<f64>,
-    inputs: [Vec<f64>; N],
-}
-
 /// The lanes of which `after` and `before` differ, spread over the chunk; `None` if those are too
 /// few.
-fn touched<const N: usize>(
-    raw: &[u8],
-    inputs: [&[u8]; N],
-    after: &[u8],
-    before: &[u8],
-) -> Option<Touched<N>> {
+fn touched(raw: &[u8], inputs: &[&[u8]], after: &[u8], before: &[u8]) -> Option<Numbers> {
     let pairs = after.as_chunks::<LANE_LEN>().0.iter();
-    let pairs = pairs.zip(before.as_chunks::<LANE_LEN>().0);
-    let changed = pairs
-        .enumerate()
-        .filter(|(_, (after, before))| after != before);
+    let pairs = pairs.zip(before.as_chunks::<LANE_LEN>().0).enumerate();
+    let changed = pairs.filter(|(_, (after, before))| after != before);
     let count = changed.clone().count();
-    if count < LANES_MIN {
-        return None;
-    }
     // Rows are as long as powers of two: an odd step meets all columns.
     let step = count.div_ceil(LANES_MAX) | 1;
-    let number = |bytes: &[u8], at: usize| {
-        let lane = bytes.as_chunks::<LANE_LEN>().0.get(at)?;
-        Some(f64::from(f32::from_le_bytes(*lane))).filter(|n| n.is_finite())
-    };
-    let mut found = Touched {
-        raw: Vec::new(),
-        inputs: [const { Vec::new() }; N],
-    };
-    for (at, _) in changed.step_by(step) {
-        let lanes: Option<Vec<f64>> = inputs.iter().map(|input| number(input, at)).collect();
-        if let (Some(y), Some(lanes)) = (number(raw, at), lanes) {
-            found.raw.push(y);
-            let columns = found.inputs.iter_mut().zip(lanes);
-            columns.for_each(|(column, x)| column.push(x));
-        }
-    }
-    (found.raw.len() >= LANES_MIN).then_some(found)
+    let places: Vec<usize> = changed.step_by(step).map(|(at, _)| at).collect();
+    let found = fit::finite(raw, inputs, |bytes| {
+        let lanes = bytes.as_chunks::<LANE_LEN>().0;
+        let picked = places.iter().filter_map(|at| lanes.get(*at));
+        picked.flatten().copied().collect()
+    });
+    (found.0.len() >= LANES_MIN).then_some(found)
 }
 
 /// Least squares of the half of the lanes that one fit suits: least trimmed squares, by the
@@ -90,14 +64,6 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     Some(*values.select_nth_unstable_by(at, f64::total_cmp).1)
 }
 
-/// One over a size, so that each lane counts by its own; none for what is no normal number.
-fn inverse(size: f64) -> f64 {
-    match size.abs() < f64::from(f32::MIN_POSITIVE) {
-        true => 0.0,
-        false => 1.0 / size.abs(),
-    }
-}
-
 /// Whether nearly all lanes were touched, as far as a sample tells: that is for the predictors that
 /// know of no others. Few lanes that were kept are enough to spoil their fits.
 fn is_dense(after: &[u8], before: &[u8]) -> bool {
@@ -108,15 +74,14 @@ fn is_dense(after: &[u8], before: &[u8]) -> bool {
     kept * KEPT_MIN < lanes.len()
 }
 
-pub(super) fn second_moment(raw: &[u8], [v0, m1, m0]: [&[u8]; 3]) -> Option<Prediction> {
+pub(super) fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let [_, m1, m0] = <[&[u8]; 3]>::try_from(inputs).ok()?;
     if is_dense(m1, m0) {
         return None;
     }
-    let Touched { raw: y, inputs } = touched(raw, [v0, m1, m0], m1, m0)?;
-    let [v0, m1, m0] = inputs;
-    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).collect();
-    let columns = [v0, product(&m1, &m1), product(&m1, &m0), product(&m0, &m0)];
-    let weights: Vec<f64> = y.iter().map(|y| inverse(*y)).collect();
+    let (y, x) = touched(raw, inputs, m1, m0)?;
+    let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    let (columns, weights) = fit::of_squares(&y, v0, &m1, &m0);
     let solved = solve_half(&columns, &y, &weights)?;
     solved.try_into().ok().map(Prediction::SparseSecondMoment)
 }
@@ -127,24 +92,21 @@ pub(super) fn second_moment(raw: &[u8], [v0, m1, m0]: [&[u8]; 3]) -> Option<Pred
     clippy::cast_possible_truncation,
     reason = "the step is taken in binary32"
 )]
-pub(super) fn adam(raw: &[u8], [w0, m1, v1, m0]: [&[u8]; 4]) -> Option<Prediction> {
+pub(super) fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let [w0, m1, v1, m0] = <[&[u8]; 4]>::try_from(inputs).ok()?;
     if is_dense(m1, m0) {
         return None;
     }
-    let Touched { raw: w1, inputs } = touched(raw, [w0, m1, v1], m1, m0)?;
-    let [w0, m1, v1] = inputs;
+    let (w1, x) = touched(raw, &[w0, m1, v1], m1, m0)?;
+    let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).ok()?;
     let tried = EPSILONS.iter().filter_map(|epsilon| {
         let lanes = w1.iter().zip(&w0).zip(m1.iter().zip(&v1));
         let steps = lanes
             .map(|((w1, w0), (m, v))| (w1 - w0) * (v.max(0.0).sqrt() + f64::from(*epsilon)) / m);
         let steps: Vec<f64> = steps.filter(|step| step.is_finite()).collect();
         let step = median(steps.clone())?;
-        let missed = median(
-            steps
-                .iter()
-                .map(|other| (other / step - 1.0).abs())
-                .collect(),
-        )?;
+        let off = steps.iter().map(|other| (other / step - 1.0).abs());
+        let missed = median(off.collect())?;
         let found = AdamStep {
             decay: 1.0,
             step: step as f32,
@@ -158,9 +120,10 @@ pub(super) fn adam(raw: &[u8], [w0, m1, v1, m0]: [&[u8]; 4]) -> Option<Predictio
 }
 
 /// `d * d` is what the sum grew by, over the greater sum: each lane tells the rate.
-pub(super) fn sum_of_squares(raw: &[u8], [s0, w1, w0]: [&[u8]; 3]) -> Option<Prediction> {
-    let Touched { raw: sum, inputs } = touched(raw, [s0, w1, w0], w1, w0)?;
-    let [other, w1, w0] = inputs;
+pub(super) fn sum_of_squares(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+    let [_, w1, w0] = <[&[u8]; 3]>::try_from(inputs).ok()?;
+    let (sum, x) = touched(raw, inputs, w1, w0)?;
+    let [other, w1, w0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
     let pairs = || sum.iter().zip(&other).filter(|(sum, other)| sum != other);
     let grown = pairs().filter(|(sum, other)| sum > other).count();
     let is_backward = grown * 2 < pairs().count();
@@ -183,7 +146,8 @@ pub(super) fn sum_of_squares(raw: &[u8], [s0, w1, w0]: [&[u8]; 3]) -> Option<Pre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Predictor, fit};
+    use crate::codec::Predictor;
+    use crate::codec::fit;
 
     const ROWS: usize = 400;
     const WIDTH: usize = 16;
@@ -307,7 +271,7 @@ mod tests {
         let (none, mut few) = (all.clone(), all.clone());
         few[..64].fill(2);
         for m1 in [&none, &few, &vec![3u8; 4096]] {
-            assert!(second_moment(&all, [&all, m1, &all]).is_none());
+            assert!(second_moment(&all, &[&all, m1, &all]).is_none());
         }
     }
 }
