@@ -13,6 +13,9 @@ use crate::save::encoder::{ChunkEncoder, ChunkTask};
 use crate::save::family::{Input, LikelyWay};
 use crate::save::probe::Probe;
 
+/// What was decoded for one chunk: several ways to predict it take the same inputs.
+pub(super) type Decoded = Vec<(ChunkId, Arc<Vec<u8>>)>;
+
 /// A prediction that is so many times shorter than standing alone is taken without a look at
 /// other bases, of which none can save much more.
 const CLEARLY_LESS: usize = 16;
@@ -92,12 +95,13 @@ impl ChunkEncoder<'_> {
         decoder: &mut Decoder,
     ) -> Result<Option<Base<'t>>> {
         let len = |base: &Base<'_>| base.estimate.stored_len;
-        let mut foreseen = self.foresee_all(task, alone, decoder)?;
+        let mut decoded = Decoded::default();
+        let mut foreseen = self.foresee_all(task, alone, decoder, &mut decoded)?;
         foreseen.sort_by_key(|(_, base)| len(base));
         let is_clear = |(_, base): &(_, Base<'_>)| len(base) * CLEARLY_LESS <= alone.stored_len;
         let base = match foreseen.first().is_some_and(is_clear) {
             true => None,
-            false => self.choose_base(task, alone, decoder)?,
+            false => self.choose_base(task, alone, decoder, &mut decoded)?,
         };
         let to_beat = base.as_ref().map_or(alone.stored_len, len);
         let mut taken: Option<Base<'t>> = None;
@@ -127,10 +131,11 @@ impl ChunkEncoder<'_> {
         task: &'f ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         decoder: &mut Decoder,
+        decoded: &mut Decoded,
     ) -> Result<Vec<(&'f Probe, Base<'t>)>> {
         let mut foreseen = Vec::new();
         for likely in task.family.iter().flat_map(|family| &family.ways) {
-            let Some(found) = self.foresee(task, likely, decoder)? else {
+            let Some(found) = self.foresee(task, likely, decoder, decoded)? else {
                 continue;
             };
             if self.gains(&found.estimate, alone) && self.fits(task, &found) {
@@ -155,6 +160,7 @@ impl ChunkEncoder<'_> {
         task: &ChunkTask<'t>,
         likely: &LikelyWay<'t>,
         decoder: &mut Decoder,
+        decoded: &mut Decoded,
     ) -> Result<Option<Base<'t>>> {
         let Some(family) = &task.family else {
             return Ok(None);
@@ -193,7 +199,7 @@ impl ChunkEncoder<'_> {
         for (input, entry) in likely.inputs.iter().zip(&found.inputs) {
             found.input_bytes.push(match input {
                 Input::Sibling(_, raw) => Held::Borrowed(raw),
-                Input::Other(_) => match self.base_bytes(entry, decoder) {
+                Input::Other(_) => match self.base_bytes(entry, decoder, decoded) {
                     Ok(raw) => Held::Shared(raw),
                     Err(error) if error.kind() == ErrorKind::Corrupt => {
                         tracing::warn!(%error, "a damaged base is passed over");
@@ -231,6 +237,7 @@ impl ChunkEncoder<'_> {
         task: &ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         decoder: &mut Decoder,
+        decoded: &mut Decoded,
     ) -> Result<Option<Base<'t>>> {
         if !task.base_probe.is_worth_trying(task.index) {
             return Ok(None);
@@ -262,7 +269,7 @@ impl ChunkEncoder<'_> {
                 candidate = tried.older(find);
                 continue;
             }
-            let raw = match self.base_bytes(&tried.base, decoder) {
+            let raw = match self.base_bytes(&tried.base, decoder, decoded) {
                 Ok(raw) => raw,
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     // Old damage must not keep what is new from being saved.
@@ -309,11 +316,21 @@ impl ChunkEncoder<'_> {
     }
 
     /// A base's raw bytes: held from before, or decoded.
-    fn base_bytes(&self, base: &IndexEntry, decoder: &mut Decoder) -> Result<Arc<Vec<u8>>> {
-        match self.held(&base.chunk) {
-            Some(raw) => Ok(raw),
-            None => Ok(Arc::new(self.bases.decode(&base.chunk, decoder)?)),
+    fn base_bytes(
+        &self,
+        base: &IndexEntry,
+        decoder: &mut Decoder,
+        decoded: &mut Decoded,
+    ) -> Result<Arc<Vec<u8>>> {
+        if let Some(raw) = self.held(&base.chunk) {
+            return Ok(raw);
         }
+        if let Some((_, raw)) = decoded.iter().find(|(id, _)| *id == base.chunk) {
+            return Ok(Arc::clone(raw));
+        }
+        let raw = Arc::new(self.bases.decode(&base.chunk, decoder)?);
+        decoded.push((base.chunk, Arc::clone(&raw)));
+        Ok(raw)
     }
 }
 

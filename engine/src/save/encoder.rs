@@ -10,7 +10,7 @@ use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
-use crate::save::base_choice::{Base, Held};
+use crate::save::base_choice::{Base, Decoded, Held};
 use crate::save::family::FamilyTask;
 use crate::save::probe::Probe;
 use crate::save::spare::Spare;
@@ -88,7 +88,7 @@ impl ChunkEncoder<'_> {
         let mut made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         if made.is_none() && base.as_ref().is_some_and(Base::is_predicted) {
             // An estimate was too hopeful: one base may still do.
-            base = self.choose_base(task, &alone, decoder)?;
+            base = self.choose_base(task, &alone, decoder, &mut Decoded::default())?;
             made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         }
         let lane = task.form.lane;
