@@ -10,8 +10,7 @@ const EXPONENT: u32 = 0x7f80_0000;
 /// The number of a lane; a subnormal one counts as zero, so that flushing it changes nothing.
 #[inline(always)]
 fn number(lane: &[u8; LANE_LEN]) -> f64 {
-    let bits = u32::from_le_bytes(*lane);
-    f64::from(f32::from_bits(if bits & EXPONENT == 0 { 0 } else { bits }))
+    f64::from(single(lane))
 }
 
 /// To binary32, ties to even; what would be subnormal is zero.
@@ -115,13 +114,83 @@ pub(super) fn adam(step: AdamStep, w0: &[u8], m1: &[u8], v1: &[u8], out: &mut [u
     );
 }
 
+/// Lanes that are worked out together in binary32.
+const BLOCK: usize = 64;
+
+/// In binary32, which is the same but where a result may be just below the least normal number:
+/// a block with such a one is done in binary64.
 #[inline(always)]
 fn adam_inline(step: AdamStep, w0: &[u8], m1: &[u8], v1: &[u8], out: &mut [u8]) {
+    let (w0, w0_rest) = lanes(w0).as_chunks::<BLOCK>();
+    let (m1, m1_rest) = lanes(m1).as_chunks::<BLOCK>();
+    let (v1, v1_rest) = lanes(v1).as_chunks::<BLOCK>();
+    let (out, out_rest) = lanes_mut(out).as_chunks_mut::<BLOCK>();
+    for (out, ((w0, m1), v1)) in out.iter_mut().zip(w0.iter().zip(m1).zip(v1)) {
+        if !adam_single(step, w0, m1, v1, out) {
+            adam_double(step, w0, m1, v1, out);
+        }
+    }
+    adam_double(step, w0_rest, m1_rest, v1_rest, out_rest);
+}
+
+/// A subnormal number is zero.
+#[inline(always)]
+fn flushed(x: f32) -> f32 {
+    let bits = x.to_bits();
+    f32::from_bits(if bits & EXPONENT == 0 { 0 } else { bits })
+}
+
+#[inline(always)]
+fn single(lane: &[u8; LANE_LEN]) -> f32 {
+    flushed(f32::from_bits(u32::from_le_bytes(*lane)))
+}
+
+/// Whether it is the least normal number, as which one just below it may have been rounded.
+#[inline(always)]
+fn is_least(x: f32) -> bool {
+    x.to_bits() << 1 == f32::MIN_POSITIVE.to_bits() << 1
+}
+
+/// False if a result may have to be rounded twice; what is in `out` is then of no meaning.
+#[inline(always)]
+fn adam_single(
+    step: AdamStep,
+    w0: &[[u8; LANE_LEN]; BLOCK],
+    m1: &[[u8; LANE_LEN]; BLOCK],
+    v1: &[[u8; LANE_LEN]; BLOCK],
+    out: &mut [[u8; LANE_LEN]; BLOCK],
+) -> bool {
+    let mut least = [false; BLOCK];
+    for (at, p) in out.iter_mut().enumerate() {
+        let (m1, v1) = (single(&m1[at]), single(&v1[at]));
+        let root = v1.sqrt();
+        let scaled = flushed(root) / step.scale;
+        let denominator = flushed(scaled) + step.epsilon;
+        let product = step.step * m1;
+        let update = flushed(product) / flushed(denominator);
+        let kept = single(&w0[at]) * step.decay;
+        let moved = flushed(kept) + flushed(update);
+        *p = or_first(flushed(moved), &w0[at]);
+        least[at] = [root, scaled, denominator, product, update, kept, moved]
+            .iter()
+            .fold(false, |any, x| any | is_least(*x));
+    }
+    !least.iter().fold(false, |any, one| any | one)
+}
+
+#[inline(always)]
+fn adam_double(
+    step: AdamStep,
+    w0: &[[u8; LANE_LEN]],
+    m1: &[[u8; LANE_LEN]],
+    v1: &[[u8; LANE_LEN]],
+    out: &mut [[u8; LANE_LEN]],
+) {
     let once = |x: f64| f64::from(round(x));
     let (decay, rate) = (f64::from(step.decay), f64::from(step.step));
     let (scale, epsilon) = (f64::from(step.scale), f64::from(step.epsilon));
-    let inputs = lanes(w0).iter().zip(lanes(m1)).zip(lanes(v1));
-    for (p, ((w0, m1), v1)) in lanes_mut(out).iter_mut().zip(inputs) {
+    let inputs = w0.iter().zip(m1).zip(v1);
+    for (p, ((w0, m1), v1)) in out.iter_mut().zip(inputs) {
         let denominator = once(once(once(number(v1).sqrt()) / scale) + epsilon);
         let update = once(once(rate * number(m1)) / denominator);
         *p = or_first(round(once(number(w0) * decay) + update), w0);
@@ -193,6 +262,60 @@ mod tests {
         let noise = (0..500u32).map(|i| (i ^ seed).wrapping_mul(0x9e37_79b9).rotate_left(seed));
         let all = edges.iter().cycle().skip(seed as usize).take(40).copied();
         all.chain(noise).flat_map(u32::to_le_bytes).collect()
+    }
+
+    /// Numbers whose products and quotients lie at the edge of the normal numbers, and others.
+    #[test]
+    fn a_block_of_adam_is_the_same_in_binary32_as_in_binary64() {
+        let mut bits = 1u32;
+        let mut next = || {
+            bits = bits
+                .wrapping_mul(0x9e37_79b9)
+                .wrapping_add(0x7f4a_7c15)
+                .rotate_left(13);
+            bits
+        };
+        let (mut done, mut differing) = (0, 0);
+        for round in 0..20_000 {
+            let mut block = |around: u32| {
+                let mut lane = || match around {
+                    0 => next(),
+                    around => {
+                        (around << 23).wrapping_add(next() >> 5 & 0x07ff_ffff) ^ (next() & 1) << 31
+                    }
+                };
+                std::array::from_fn::<_, BLOCK, _>(|_| lane().to_le_bytes())
+            };
+            // Around 2^-126 for one of: the root, the quotient, a product, the sum.
+            let around = [
+                [0, 0, 0],
+                [1, 120, 120],
+                [120, 1, 120],
+                [120, 60, 10],
+                [64, 64, 1],
+            ];
+            let [w0, m1, v1] = around[round % around.len()].map(&mut block);
+            let v1 = v1.map(|v| (u32::from_le_bytes(v) & !(1 << 31)).to_le_bytes());
+            let step = AdamStep {
+                decay: [1.0, 0.5, 0.9999][round % 3],
+                step: [-1e-3, -f32::MIN_POSITIVE, -1.0, -0.75][round % 4],
+                scale: [1.0, 0.03, 3.0][round / 7 % 3],
+                epsilon: [1e-8, 0.0, f32::MIN_POSITIVE][round / 5 % 3],
+            };
+            let (mut m1, mut v1) = (m1, v1);
+            if step.step == -0.75 {
+                // The product is 2^-126 - 2^-150, which rounds to 2^-126.
+                (m1[0], v1[0]) = (0x00aa_aaaau32.to_le_bytes(), [0; 4]);
+            }
+            let (mut single, mut double) = ([[0; 4]; BLOCK], [[0; 4]; BLOCK]);
+            adam_double(step, &w0, &m1, &v1, &mut double);
+            match adam_single(step, &w0, &m1, &v1, &mut single) {
+                true => assert_eq!(single, double, "{step:?} {w0:?} {m1:?} {v1:?}"),
+                false => differing += u32::from(single != double),
+            }
+            done += 1;
+        }
+        assert!(done > differing && differing > 0, "{differing} of {done}");
     }
 
     #[test]
