@@ -1,17 +1,21 @@
-//! Reading ahead: the storage is told what the next window of a restore needs while this one
-//! is decoded, so that a cold restore does not wait for one page after the other.
+//! Reading ahead: one more thread fetches what a restore needs next while the others decode, so
+//! that a cold restore does not wait for one page after the other
+//! (`docs/decisions/0015-a-thread-that-fetches.md`).
 
 use std::ops::Range;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::Scope;
 
 use crate::id::PackId;
 use crate::restore::plan::PlanStep;
+use crate::restore::recipe::RecipeStep;
 use crate::restore::shared::Group;
 use crate::store::Store;
 
-/// Stored bytes of the first window, which nothing is decoded beside; each is twice the last.
-const WINDOW_LEN_FIRST: u64 = 2 << 20;
-/// Stored bytes of the longest: many reads for the storage, little for the page cache.
-const WINDOW_LEN_MAX: u64 = 64 << 20;
+/// Stored bytes that are fetched together, in the order of the disk.
+const WINDOW_LEN: u64 = 4 << 20;
+/// Stored bytes that are fetched and not decoded yet, at most: little for the page cache.
+const AHEAD_MAX: u64 = 64 << 20;
 /// Spans that lie closer are read as one.
 const GAP_MAX: u64 = 64 << 10;
 
@@ -32,39 +36,50 @@ impl OnStep for (&PlanStep, &mut [u8]) {
     }
 }
 
-/// Some jobs that follow each other, and where their records lie.
-pub(super) struct Window<J> {
-    pub(super) groups: Vec<Group<J>>,
+/// Where the records of some groups lie that follow each other.
+struct Window {
     spans: Vec<(PackId, Range<u64>)>,
+    /// Stored bytes of all groups up to here.
+    end: u64,
 }
 
-/// The jobs in windows of growing lengths.
-pub(super) fn windows<J: OnStep>(groups: Vec<Group<J>>) -> Vec<Window<J>> {
-    let mut windows: Vec<Window<J>> = Vec::new();
-    let (mut len, mut most) = (0, 0);
+fn windows<J: OnStep>(groups: &[Group<J>]) -> Vec<Window> {
+    let mut windows: Vec<Window> = Vec::new();
+    let (mut len, mut end) = (0, 0);
     for group in groups {
-        if len >= most {
+        if windows.is_empty() || len >= WINDOW_LEN {
             len = 0;
-            most = (2 * most).clamp(WINDOW_LEN_FIRST, WINDOW_LEN_MAX);
             windows.push(Window {
-                groups: Vec::new(),
                 spans: Vec::new(),
+                end,
             });
         }
-        if let Some(window) = windows.last_mut() {
-            for record in group.jobs.iter().flat_map(|job| &job.step().recipe.steps) {
-                let stored = u64::from(record.extent.stored_len);
-                let start = record.extent.offset;
-                window.spans.push((record.pack, start..start + stored));
-                len += stored;
-            }
-            window.groups.push(group);
+        let Some(window) = windows.last_mut() else {
+            continue;
+        };
+        for record in records(group) {
+            let start = record.extent.offset;
+            let span = start..start + u64::from(record.extent.stored_len);
+            window.spans.push((record.pack, span));
         }
+        len += stored_len(group);
+        end += stored_len(group);
+        window.end = end;
     }
     for window in &mut windows {
         window.spans = joined(std::mem::take(&mut window.spans));
     }
     windows
+}
+
+fn records<J: OnStep>(group: &Group<J>) -> impl Iterator<Item = &RecipeStep> {
+    group.jobs.iter().flat_map(|job| &job.step().recipe.steps)
+}
+
+/// Stored bytes that a group's jobs take; a record that several take counts for each.
+pub(super) fn stored_len<J: OnStep>(group: &Group<J>) -> u64 {
+    let lens = records(group).map(|record| u64::from(record.extent.stored_len));
+    lens.sum()
 }
 
 /// Sorted, with spans that nearly touch made one.
@@ -82,19 +97,78 @@ fn joined(mut spans: Vec<(PackId, Range<u64>)>) -> Vec<(PackId, Range<u64>)> {
     joined
 }
 
-/// Tells the storage. A pack that cannot be opened is reported by whoever reads it.
-pub(super) fn announce<J>(store: &Store, window: &Window<J>) {
-    for (pack, span) in &window.spans {
-        if let Ok(pack) = store.0.reading.open_pack(&*store.0.disk, pack) {
-            pack.will_need(span.clone());
-        }
+/// How far decoding is, for whoever fetches ahead of it.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// Stored bytes of the groups that were decoded; all of them once it has ended.
+    decoded: Mutex<u64>,
+    moved: Condvar,
+}
+
+impl Pace {
+    /// Tells of a group that was decoded.
+    pub(super) fn advance(&self, stored_len: u64) {
+        let mut decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        *decoded = decoded.saturating_add(stored_len);
+        self.moved.notify_one();
     }
+
+    /// Waits until it pays to fetch up to here; false if all of it was decoded meanwhile.
+    fn wait_for(&self, window: &Window) -> bool {
+        let decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_too_early = |decoded: &mut u64| decoded.saturating_add(AHEAD_MAX) < window.end;
+        let waited = self.moved.wait_while(decoded, is_too_early);
+        *waited.unwrap_or_else(PoisonError::into_inner) < window.end
+    }
+}
+
+/// Ends the fetching when it is dropped, also when decoding panics.
+pub(super) struct Ending<'p>(pub(super) &'p Pace);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.advance(u64::MAX);
+    }
+}
+
+/// Starts a thread that fetches what the groups need, in their order, until decoding has ended, if
+/// anything of it is far. Without one, decoding waits for the storage itself.
+pub(super) fn start<'s, J: OnStep>(
+    scope: &'s Scope<'s, '_>,
+    store: &'s Store,
+    groups: &[Group<J>],
+    pace: &'s Pace,
+) {
+    let windows = windows(groups);
+    // A pack that cannot be opened is reported by whoever decodes from it.
+    let open = |pack: &PackId| store.0.reading.open_pack(&*store.0.disk, pack).ok();
+    let is_far = |window: &Window| {
+        let first = window.spans.first();
+        let pack = first.and_then(|(pack, span)| Some((open(pack)?, span.start)));
+        pack.is_some_and(|(pack, start)| !pack.is_near(start))
+    };
+    if windows.len() < 2 || !windows.iter().any(is_far) {
+        return;
+    }
+    // All is read, also what is near: passing over it would keep the kernel from reading on.
+    let fetch = move || {
+        for window in windows.iter().filter(|window| pace.wait_for(window)) {
+            for (pack, span) in &window.spans {
+                if let Some(pack) = open(pack) {
+                    pack.fetch(span.clone());
+                }
+            }
+        }
+    };
+    let builder = std::thread::Builder::new().name("milepost-read".to_owned());
+    let _ = builder.spawn_scoped(scope, fetch);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::time::Duration;
 
     use crate::id::ChunkId;
     use crate::restore::recipe::{Recipe, RecipeStep};
@@ -139,7 +213,7 @@ mod tests {
             step(1, 144, 100),
             step(1, 32, 100),
         ];
-        let found = windows(alone(&steps));
+        let found = windows(&alone(&steps));
         assert_eq!(found.len(), 1);
         let [a, b] = [PackId([1; 32]), PackId([2; 32])];
         let expected = [(a, 32..244), (a, far..far + 100), (b, 32..132)];
@@ -147,14 +221,43 @@ mod tests {
     }
 
     #[test]
-    fn windows_hold_every_job_once_and_in_order() {
+    fn windows_hold_every_record_in_order_and_say_where_they_end() {
         let len = 1u32 << 20;
-        let steps: Vec<PlanStep> = (0..200).map(|i| step(1, i * u64::from(len), len)).collect();
-        let found = windows(alone(&steps));
-        let lens: Vec<usize> = found.iter().map(|w| w.groups.len()).collect();
-        assert_eq!(lens, [2, 4, 8, 16, 32, 64, 64, 10]);
-        let groups = found.into_iter().flat_map(|w| w.groups);
-        let jobs: Vec<&PlanStep> = groups.flat_map(|g| g.jobs).collect();
-        assert!(jobs.iter().zip(&steps).all(|(a, b)| *a == b) && jobs.len() == 200);
+        let steps: Vec<PlanStep> = (0..10).map(|i| step(1, i * u64::from(len), len)).collect();
+        let found = windows(&alone(&steps));
+        let ends: Vec<u64> = found.iter().map(|w| w.end >> 20).collect();
+        assert_eq!(ends, [4, 8, 10]);
+        let spans = found.into_iter().flat_map(|w| w.spans);
+        let spans: Vec<Range<u64>> = spans.map(|(_, span)| span).collect();
+        assert_eq!(spans, [0..4 << 20, 4 << 20..8 << 20, 8 << 20..10 << 20]);
+    }
+
+    #[test]
+    fn fetching_keeps_a_bounded_way_ahead_and_ends_with_decoding() {
+        let window = |end| Window {
+            spans: Vec::new(),
+            end,
+        };
+        let pace = Pace::default();
+        assert!(pace.wait_for(&window(AHEAD_MAX)));
+        std::thread::scope(|scope| {
+            let (sender, receiver) = std::sync::mpsc::channel();
+            let pace = &pace;
+            scope.spawn(move || {
+                sender
+                    .send(pace.wait_for(&window(AHEAD_MAX + 100)))
+                    .unwrap();
+                sender.send(pace.wait_for(&window(50))).unwrap();
+                sender.send(pace.wait_for(&window(10 * AHEAD_MAX))).unwrap();
+            });
+            let early = Duration::from_millis(50);
+            assert!(receiver.recv_timeout(early).is_err());
+            pace.advance(100);
+            assert!(receiver.recv().unwrap());
+            assert!(!receiver.recv().unwrap(), "decoded meanwhile");
+            assert!(receiver.recv_timeout(early).is_err());
+            drop(Ending(pace));
+            assert!(!receiver.recv().unwrap());
+        });
     }
 }

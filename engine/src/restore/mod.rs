@@ -9,31 +9,23 @@ pub mod recipe;
 mod salvage;
 mod select;
 mod shared;
+mod work;
 
 pub use salvage::{DamagedPart, LostRange, Salvage};
 pub(crate) use select::require_kept;
 pub use select::{Output, Selection, TENSOR_DROPPED};
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::id::{CheckpointId, ChunkId};
-use crate::progress::{self, Observer, Unobserved};
-use crate::restore::ahead::OnStep;
+use crate::progress::{Observer, Unobserved};
 use crate::restore::plan::{Plan, PlanStep, Wanted};
-use crate::restore::shared::Group;
 use crate::store::Store;
 use crate::store::history::{self, Place};
 use crate::store::path;
-
-/// Below this many bytes one thread is faster than several.
-const PARALLEL_BYTES_MIN: u64 = 1 << 20;
 
 /// One checkpoint of a store, open for reading.
 #[derive(Clone, Debug)]
@@ -143,15 +135,21 @@ impl Checkpoint {
             .into_iter()
             .filter_map(|i| Some((plan.steps.get(i)?, targets.get_mut(i)?.take()?)))
             .collect();
-        self.run(plan, jobs, observer, |decoder, (step, target), scratch| {
-            if step.within == (0..step.recipe.raw_len()) {
-                return self.decode(decoder, &step.recipe, false, target);
-            }
-            scratch.resize(step.recipe.raw_len(), 0);
-            self.decode(decoder, &step.recipe, false, scratch)?;
-            target.copy_from_slice(scratch.get(step.within.clone()).unwrap_or_default());
-            Ok(())
-        })
+        work::run(
+            &self.store,
+            plan,
+            jobs,
+            observer,
+            |decoder, (step, target), scratch| {
+                if step.within == (0..step.recipe.raw_len()) {
+                    return self.decode(decoder, &step.recipe, false, target);
+                }
+                scratch.resize(step.recipe.raw_len(), 0);
+                self.decode(decoder, &step.recipe, false, scratch)?;
+                target.copy_from_slice(scratch.get(step.within.clone()).unwrap_or_default());
+                Ok(())
+            },
+        )
     }
 
     /// Decodes a plan chunk by chunk into a sink, in memory of a few chunks for each thread.
@@ -170,68 +168,21 @@ impl Checkpoint {
             .into_iter()
             .filter_map(|i| plan.steps.get(i))
             .collect();
-        self.run(plan, jobs, observer, |decoder, step, scratch| {
-            scratch.resize(step.recipe.raw_len(), 0);
-            self.decode(decoder, &step.recipe, check, scratch)?;
-            sink(
-                step.output,
-                step.target.start,
-                scratch.get(step.within.clone()).unwrap_or_default(),
-            )
-        })
-    }
-
-    /// Runs jobs over the store's threads, or on this one if there is little to do.
-    fn run<J: Send + Sync + OnStep>(
-        &self,
-        plan: &Plan,
-        jobs: Vec<J>,
-        observer: &dyn Observer,
-        work: impl Fn(&mut decode::Decoder, J, &mut Vec<u8>) -> Result<()> + Sync,
-    ) -> Result<()> {
-        let (total, done) = (plan.output_bytes(), AtomicU64::new(0));
-        let one = |decoder: &mut decode::Decoder, scratch: &mut Vec<u8>, job: J| -> Result<()> {
-            progress::check(observer)?;
-            let target = &job.step().target;
-            let len = target.end - target.start;
-            work(decoder, job, scratch)?;
-            observer.advance(done.fetch_add(len, Ordering::Relaxed) + len, total);
-            Ok(())
-        };
-        let alone = total < PARALLEL_BYTES_MIN || self.store.threads() == 1;
-        let (mut held, mut scratch) = (self.store.decoder(), Vec::new());
-        let announce = |window: Option<&ahead::Window<J>>| {
-            window.iter().for_each(|w| ahead::announce(&self.store, w));
-        };
-        let all_of = |held: &mut decode::Decoder, scratch: &mut Vec<u8>, group: Group<J>| {
-            held.share(group.shared);
-            let done = group
-                .jobs
-                .into_iter()
-                .try_for_each(|job| one(held, scratch, job));
-            held.share(HashSet::new());
-            done
-        };
-        let mut windows = ahead::windows(shared::groups(jobs)).into_iter().peekable();
-        announce(windows.peek());
-        while let Some(window) = windows.next() {
-            let next = windows.peek();
-            if alone {
-                announce(next);
-                let mut groups = window.groups.into_iter();
-                groups.try_for_each(|group| all_of(&mut held.decoder, &mut scratch, group))?;
-                continue;
-            }
-            let decode = || {
-                window.groups.into_par_iter().try_for_each_init(
-                    || (self.store.decoder(), Vec::new()),
-                    |(held, scratch), group| all_of(&mut held.decoder, scratch, group),
+        work::run(
+            &self.store,
+            plan,
+            jobs,
+            observer,
+            |decoder, step, scratch| {
+                scratch.resize(step.recipe.raw_len(), 0);
+                self.decode(decoder, &step.recipe, check, scratch)?;
+                sink(
+                    step.output,
+                    step.target.start,
+                    scratch.get(step.within.clone()).unwrap_or_default(),
                 )
-            };
-            let pool = self.store.pool()?;
-            pool.install(|| rayon::join(|| announce(next), decode).1)?;
-        }
-        Ok(())
+            },
+        )
     }
 
     /// The bytes of one tensor.

@@ -142,8 +142,13 @@ pub trait FileView: Debug + Send + Sync {
         false
     }
 
-    /// Says that these bytes are about to be read: the storage may begin to fetch them.
-    fn will_need(&self, _range: Range<u64>) {}
+    /// Whether a byte is where reading it does not wait for a device, as far as is known.
+    fn is_near(&self, _offset: u64) -> bool {
+        true
+    }
+
+    /// Brings bytes near that are about to be read, as far as the storage can; waits for them.
+    fn fetch(&self, _range: Range<u64>) {}
 }
 
 /// A file that nobody else sees yet.

@@ -245,9 +245,14 @@ impl PackFile {
         )
     }
 
-    /// Says that these bytes are about to be read.
-    pub(crate) fn will_need(&self, range: std::ops::Range<u64>) {
-        self.view.will_need(range);
+    /// Whether reading this byte does not wait for a device.
+    pub(crate) fn is_near(&self, offset: u64) -> bool {
+        self.view.is_near(offset)
+    }
+
+    /// Brings these bytes near, which are about to be read.
+    pub(crate) fn fetch(&self, range: std::ops::Range<u64>) {
+        self.view.fetch(range);
     }
 
     /// A record's bytes, checked against their CRC-32: borrowed from the map, or read into

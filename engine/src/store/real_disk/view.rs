@@ -1,12 +1,13 @@
 //! Named files, open for reading: mapped or read, or read past the page cache.
 
 use std::fs::File;
-use std::num::NonZeroU64;
+use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs;
+use rustix::io::{self, ReadWriteFlags};
 
 use crate::error::{Error, Result};
 use crate::store::aligned::{ALIGN, AlignedBuffer};
@@ -14,8 +15,9 @@ use crate::store::disk::FileView;
 use crate::store::map::Mapping;
 use crate::store::path::StorePath;
 
-/// What kernels read ahead at once, unless told otherwise.
-const READ_AHEAD: usize = 128 << 10;
+/// Bytes that are read at once to bring them into the page cache: enough for the kernel to read on
+/// in large folios, and no more than stays in a core's cache.
+const FETCHED_AT_ONCE: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct RealView {
@@ -43,11 +45,20 @@ impl FileView for RealView {
         has_no_name(&self.file)
     }
 
-    fn will_need(&self, range: Range<u64>) {
-        // The kernel takes no more at once than its read-ahead window.
-        for start in range.clone().step_by(READ_AHEAD) {
-            let len = NonZeroU64::new((range.end - start).min(READ_AHEAD as u64));
-            let _ = fs::fadvise(&self.file, start, len, fs::Advice::WillNeed);
+    fn is_near(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        let bytes = &mut [IoSliceMut::new(&mut byte)];
+        // Where the page cache cannot be asked, reading says more than a guess.
+        io::preadv2(&self.file, bytes, offset, ReadWriteFlags::NOWAIT).is_ok()
+    }
+
+    fn fetch(&self, range: Range<u64>) {
+        let mut buffer = Vec::new();
+        for start in range.clone().step_by(FETCHED_AT_ONCE) {
+            let len = (range.end - start).min(FETCHED_AT_ONCE as u64);
+            buffer.resize(usize::try_from(len).unwrap_or_default(), 0);
+            // What cannot be read is reported by whoever needs it.
+            let _ = self.file.read_at(&mut buffer, start);
         }
     }
 }
