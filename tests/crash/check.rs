@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use milepost_engine::store::disk::Disk;
-use milepost_engine::store::path;
+use milepost_engine::store::path::{self, StorePath};
 use milepost_engine::{
     Checkpoint, Durability, ErrorKind, Listing, PackId, Store, Summary, Unobserved, VerifyOptions,
 };
@@ -14,8 +14,9 @@ use milepost_engine::{
 use super::content::content;
 use super::driver::options;
 use super::expect::{Expect, Key, Must, OneOf};
+use super::verdict::Listener;
 use super::workload::DROPPED;
-use crate::support::sim_disk::State;
+use crate::support::sim_disk::{Question, State};
 
 /// An invariant that does not hold, and how it shows.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ type Checked = Result<(), Violation>;
 #[derive(Clone, Copy)]
 pub(crate) struct Loaded<'l> {
     pub(crate) state: &'l State,
+    /// Hears of what is looked at here instead of being read.
+    pub(crate) listener: &'l Listener,
     pub(crate) before: &'l Mutex<LoadedBefore>,
 }
 
@@ -53,12 +56,17 @@ pub(crate) struct LoadedBefore {
 }
 
 impl Loaded<'_> {
+    fn digest_of(&self, path: &StorePath) -> Option<u64> {
+        self.listener.note(Question::File(path.clone()));
+        self.state.digest_of(path.as_str())
+    }
+
     /// A hash of a manifest and its place.
     fn manifest(&self, summary: &Summary) -> Option<u64> {
         let placement = &summary.placement;
         let place = path::manifest(&placement.run, placement.seq, &summary.id).ok()?;
         let mut hasher = DefaultHasher::new();
-        (place.as_str(), self.state.digest_of(place.as_str())?).hash(&mut hasher);
+        (place.as_str(), self.digest_of(&place)?).hash(&mut hasher);
         Some(hasher.finish())
     }
 
@@ -67,9 +75,7 @@ impl Loaded<'_> {
         let mut hasher = DefaultHasher::new();
         manifest.hash(&mut hasher);
         for pack in packs {
-            self.state
-                .digest_of(path::pack(pack).as_str())?
-                .hash(&mut hasher);
+            self.digest_of(&path::pack(pack))?.hash(&mut hasher);
         }
         Some(hasher.finish())
     }

@@ -198,6 +198,7 @@ impl Expect {
         let mut hasher = DefaultHasher::new();
         (
             self.initialized,
+            self.lossy,
             &self.must,
             &self.one_of,
             &self.may,

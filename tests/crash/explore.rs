@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use milepost_engine::store::disk::Disk;
 
 use super::check::{Loaded, LoadedBefore, Violation, check};
 use super::driver::Driver;
 use super::expect::Expect;
 use super::recover;
+use super::verdict::{Listener, Verdicts};
 use super::workload::script;
 use crate::support::broken_disk::{BrokenDisk, Fault};
 use crate::support::rng::{Rng, mix};
@@ -18,11 +21,11 @@ use crate::support::sim_disk::{Crashed, Faults, Machine, Moment};
 /// Ways that one moment is crashed at most.
 pub(crate) const WAYS_MAX: u64 = 8;
 /// One distinct image in so many is recovered, and the recovery crashed again.
-const NESTED_EVERY: usize = 200;
+const NESTED_EVERY: usize = 400;
 /// Operations of a save that another may come in between.
 const INTERRUPTIONS: u64 = 60;
 /// One image in so many is loaded whole, even if each of its checkpoints was met before.
-const LOAD_ALL_EVERY: u64 = 16;
+const LOAD_ALL_EVERY: u64 = 64;
 /// Workloads with other interruptions and faults that are tried when states run out.
 const RUNS_MAX: u64 = 100_000;
 
@@ -50,6 +53,9 @@ pub(crate) struct Tally {
     recoveries: AtomicU64,
     seen: Mutex<HashSet<u64>>,
     loaded: Mutex<LoadedBefore>,
+    verdicts: Verdicts,
+    /// New images that were found to read as one before.
+    alike: AtomicU64,
     violations: Mutex<Vec<(Violation, String)>>,
 }
 
@@ -61,6 +67,8 @@ pub(crate) struct Summary {
     pub(crate) drawn: u64,
     pub(crate) nested: u64,
     pub(crate) torn: u64,
+    /// That answer as an image before to everything that its check asks.
+    pub(crate) alike: u64,
     /// Times that work went on after a crash.
     pub(crate) recoveries: u64,
     /// Times that the workload was run.
@@ -73,11 +81,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "crash states: {} checked of {} drawn ({} nested, {} torn), {} recoveries, violations: {}, {:.1} s",
+            "crash states: {} checked of {} drawn ({} nested, {} torn, {} alike), {} recoveries, violations: {}, {:.1} s",
             self.states,
             self.drawn,
             self.nested,
             self.torn,
+            self.alike,
             self.recoveries,
             self.violations.len(),
             self.took.as_secs_f64(),
@@ -115,6 +124,8 @@ impl Tally {
             recoveries: AtomicU64::new(0),
             seen: Mutex::default(),
             loaded: Mutex::default(),
+            verdicts: Verdicts::default(),
+            alike: AtomicU64::new(0),
             violations: Mutex::default(),
         }
     }
@@ -149,18 +160,28 @@ impl Tally {
         crashed: &Crashed,
         expect: &Expect,
     ) -> Result<(), Violation> {
-        let machine = Machine::boot(crashed.state.clone(), 1);
+        let (state, fault) = (&crashed.state, self.plan.fault);
+        // Now and then everything is loaded, whatever was loaded before.
+        let is_checked_whole = crashed.digest.is_multiple_of(LOAD_ALL_EVERY);
+        if is_checked_whole || fault != Fault::None {
+            let machine = Machine::boot(state.clone(), 1);
+            return check(BrokenDisk::over(machine.process(), fault), expect, None);
+        }
+        let expected = expect.digest();
+        if self.verdicts.are_known(expected, state) {
+            self.alike.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let machine = Machine::boot(state.clone(), 1);
+        let listener = Listener::over(machine.process());
         let loaded = Loaded {
-            state: &crashed.state,
+            state,
+            listener: &listener,
             before: &self.loaded,
         };
-        // Now and then everything is loaded, whatever was loaded before.
-        let loaded = Some(loaded).filter(|_| !crashed.digest.is_multiple_of(LOAD_ALL_EVERY));
-        check(
-            BrokenDisk::over(machine.process(), self.plan.fault),
-            expect,
-            loaded,
-        )
+        check(Arc::clone(&listener) as Arc<dyn Disk>, expect, Some(loaded))?;
+        self.verdicts.add(expected, state, &listener);
+        Ok(())
     }
 
     fn report(&self, violation: Violation, place: [u64; 3]) {
@@ -206,6 +227,7 @@ pub(crate) fn explore(plan: Plan) -> Summary {
         drawn: tally.drawn.into_inner(),
         nested: tally.nested.into_inner(),
         torn: tally.torn.into_inner(),
+        alike: tally.alike.into_inner(),
         recoveries: tally.recoveries.into_inner(),
         runs: next.into_inner(),
         took: start.elapsed(),

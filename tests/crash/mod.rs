@@ -15,6 +15,7 @@ mod interleaved; // one operation in the middle of another
 mod recover; // work after a crash, and crashes of that
 mod regression; // the stories of what once went wrong
 mod scene; // a disk at a certain point, and what may happen from there
+mod verdict; // what a check read, and what that says of other images
 mod workload; // what is done
 
 use crate::support::broken_disk::Fault;

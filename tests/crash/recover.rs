@@ -16,7 +16,7 @@ use crate::support::sim_disk::{Machine, State};
 /// Crashes within crashes.
 const DEPTH_MAX: u64 = 3;
 /// Moments of a recovery that are crashed.
-const MOMENTS: usize = 32;
+const MOMENTS: usize = 64;
 
 /// Boots on an image, goes on working, checks, and crashes the recovery as well.
 pub(super) fn recover(

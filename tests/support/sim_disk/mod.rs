@@ -23,7 +23,7 @@ use milepost_engine::{Error, Result};
 use crate::support::rng::Rng;
 use lock::Locks;
 use state::Node;
-pub(crate) use state::{Crashed, State};
+pub(crate) use state::{Crashed, Question, State};
 
 /// What is to go wrong, and when; operations and syncs are counted from 0 over all processes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use milepost_engine::store::path::StorePath;
+
 use super::inode::Inode;
 use crate::support::rng::Rng;
 
@@ -55,6 +57,17 @@ pub(crate) struct Crashed {
     pub(crate) digest: u64,
     /// Whether a file lost bytes that it had.
     pub(crate) torn: bool,
+}
+
+/// What can be asked of an image without changing it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Question {
+    /// What is in this folder?
+    Names(StorePath),
+    /// What is in this file?
+    File(StorePath),
+    /// Which boot is it?
+    Boot,
 }
 
 impl State {
@@ -170,7 +183,7 @@ impl State {
             inodes: self.inodes.clone(),
             folders,
             pending: Vec::new(),
-            boot: self.boot.wrapping_mul(31).wrapping_add(1 + rng.next() % 97),
+            boot: self.boot + 1,
         };
         let mut digest = DefaultHasher::new();
         let torn = after.crash_files(0, rng, &mut digest);
@@ -226,6 +239,27 @@ impl State {
             Node::File(id) => Some(self.inodes[id].digest()),
             _ => None,
         }
+    }
+
+    /// A hash of the answer to a question; only after a crash, when nothing is dirty.
+    pub(crate) fn answer(&self, question: &Question) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        match question {
+            Question::Boot => self.boot.hash(&mut hasher),
+            Question::File(path) => match self.find(path.as_str()) {
+                Some(Node::File(id)) => (1, self.inodes[id].digest()).hash(&mut hasher),
+                other => other.is_some().hash(&mut hasher),
+            },
+            Question::Names(path) => match self.find(path.as_str()) {
+                Some(Node::Folder(id)) => {
+                    for (name, node) in self.names(id) {
+                        (name, std::mem::discriminant(&node)).hash(&mut hasher);
+                    }
+                }
+                other => other.is_some().hash(&mut hasher),
+            },
+        }
+        hasher.finish()
     }
 
     /// The files below a folder and hashes of what readers see of them.
