@@ -23,6 +23,7 @@ mod open_files; // what a process holds open comes back to the disk
 mod parts; // several writers of one checkpoint: all of it or nothing
 mod properties; // any state, history and options: generated, shrunk when they fail
 mod quota; // a limit to what the store takes
+mod read_ahead; // what is far is fetched before it is needed
 mod reference; // the Python reader, written from the specification alone, agrees
 mod regression; // one test for each fault that was found, its story on top
 mod roundtrip; // whatever is saved comes back, bit for bit
