@@ -35,7 +35,7 @@ pub(super) fn rehint(
     }
     let after = after(live, plan, new);
     mark.add_packs(new);
-    make_durable(store, mark, live, plan, new)?;
+    make_durable(store, txn, mark, live, plan, new)?;
     let mut moved = 0;
     for (run, places) in mark.runs() {
         let _ordered = store.lock_run(run, observer)?;
@@ -64,6 +64,7 @@ fn after(live: &Live, plan: &Plan, new: &[SealedPack]) -> Catalog {
 /// now: durable ones may come to name them.
 fn make_durable(
     store: &Store,
+    txn: &Transaction,
     mark: &Mark<'_>,
     live: &Live,
     plan: &Plan,
@@ -77,7 +78,7 @@ fn make_durable(
     let unvouched = staying.filter(|hint| !mark.vouched.contains(&hint.pack));
     let needed: Vec<PackHint> = new.iter().map(|pack| pack.hint).chain(unvouched).collect();
     store.0.catalog.unsettle();
-    durable::sync_packs(store, new, &needed)
+    durable::sync_packs(store, txn, new, &needed)
 }
 
 fn rehint_one(

@@ -81,7 +81,7 @@ pub(super) fn write_part(
     let mut manifest = Manifest::new(body, Placement::default(), Vec::new(), statistics)?;
     manifest.relations = stored_relations::to_places(&draft.relations, &manifest.body)?;
     let save = publication(draft, &room, &written, observer);
-    let closure = keep_closure(store, &mut manifest, &save)?;
+    let closure = keep_closure(store, txn, &mut manifest, &save)?;
     closure.describe(&mut manifest);
     manifest.placement.added_bytes = save.added_bytes();
     manifest.placement.new_chunks = save.new_chunks;

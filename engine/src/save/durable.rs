@@ -13,8 +13,10 @@ use crate::restore::decode::Decoder;
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
 use crate::store::catalog::Catalog;
+use crate::store::disk::Disk;
 use crate::store::pack_file::{PackFile, SealedPack};
 use crate::store::path;
+use crate::store::txn::Transaction;
 
 /// Holds that every pack found by dedup is still there: a collector may have run meanwhile.
 pub(super) fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
@@ -26,7 +28,12 @@ pub(super) fn require_packs(store: &Store, packs: &[PackHint]) -> Result<()> {
 
 /// Makes packs and their names durable. What a durable checkpoint needs is so already; packs of
 /// others, found by dedup, may not be.
-pub(crate) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint]) -> Result<()> {
+pub(crate) fn sync_packs(
+    store: &Store,
+    txn: &Transaction,
+    own: &[SealedPack],
+    needed: &[PackHint],
+) -> Result<()> {
     let disk = &*store.0.disk;
     let own: HashSet<_> = own.iter().filter(|p| p.new).map(|p| p.hint.pack).collect();
     let mut folders = HashSet::new();
@@ -40,7 +47,14 @@ pub(crate) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint])
             // showing the bytes that it could not write: the device is asked what it has.
             let synced = disk.sync(&path);
             let proved = synced.and_then(|()| PackFile::open_uncached(disk, &hint.pack)?.prove());
-            if let Err(error) = proved {
+            let kept = proved.or_else(|error| match error.kind() {
+                ErrorKind::Corrupt => write_again(disk, txn, hint).map_err(|e| match e.kind() {
+                    ErrorKind::Corrupt => error,
+                    _ => e,
+                }),
+                _ => Err(error),
+            });
+            if let Err(error) = kept {
                 store.forget_packs();
                 return Err(error.hint("try again: what another save left could not be kept"));
             }
@@ -56,6 +70,18 @@ pub(crate) fn sync_packs(store: &Store, own: &[SealedPack], needed: &[PackHint])
     folders
         .first()
         .map_or(Ok(()), |folder| disk.sync(&folder.parent()))
+}
+
+/// Writes a pack again that the device lost in a sync that failed, if every process still sees it
+/// whole. Who wrote it may not be told, and go on naming it.
+fn write_again(disk: &dyn Disk, txn: &Transaction, hint: &PackHint) -> Result<()> {
+    let seen = PackFile::open(disk, &hint.pack)?;
+    seen.require_len(hint.len)?;
+    seen.prove()?;
+    let mut file = disk.create(txn.id)?;
+    seen.copy_to(&mut *file)?;
+    file.sync()?;
+    file.replace(&path::pack(&hint.pack))
 }
 
 /// Reads the chunks of a checkpoint back from the device, decodes each and holds it against its

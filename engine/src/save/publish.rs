@@ -69,6 +69,7 @@ impl Publication<'_> {
 /// whatever is not, of all the save needs, whoever wrote it.
 pub(super) fn keep_closure(
     store: &Store,
+    txn: &Transaction,
     manifest: &mut Manifest,
     save: &Publication<'_>,
 ) -> Result<Closure> {
@@ -80,7 +81,7 @@ pub(super) fn keep_closure(
     manifest.packs.clone_from(&closure.packs);
     durable::require_packs(store, &closure.packs)?;
     if save.durability != Durability::Relaxed {
-        durable::sync_packs(store, save.packs, &closure.packs)?;
+        durable::sync_packs(store, txn, save.packs, &closure.packs)?;
     }
     if save.durability == Durability::Verified {
         let verified = save.parts.verified_chunks();
@@ -98,7 +99,7 @@ pub(super) fn publish(
     save: Publication<'_>,
 ) -> Result<SaveReport> {
     let disk = &*store.0.disk;
-    let closure = keep_closure(store, &mut manifest, &save)?;
+    let closure = keep_closure(store, txn, &mut manifest, &save)?;
     let run_folder = path::run_folder(save.run)?;
     let _ordered = store.lock_run(save.run, save.observer)?;
     disk.make_folder(&run_folder)?;
@@ -115,7 +116,7 @@ pub(super) fn publish(
             Durability::Relaxed if !thinned => existing,
             Durability::Relaxed => {
                 // What takes the place of a durable manifest must be durable.
-                durable::sync_packs(store, save.packs, &closure.packs)?;
+                durable::sync_packs(store, txn, save.packs, &closure.packs)?;
                 make_durable(store, txn, existing, Durability::Durable, &closure)?
             }
             durability => make_durable(store, txn, existing, durability, &closure)?,

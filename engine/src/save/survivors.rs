@@ -30,7 +30,7 @@ pub(super) fn promote(store: &Store, txn: &Transaction, listing: &Listing) -> Re
 
 fn promote_one(store: &Store, txn: &Transaction, place: &Place) -> Result<()> {
     let mut manifest = history::read_manifest(&*store.0.disk, place)?;
-    durable::sync_packs(store, &[], &manifest.packs)?;
+    durable::sync_packs(store, txn, &[], &manifest.packs)?;
     manifest.placement.durability = Durability::Durable;
     manifest.placement.boot = [0; 16];
     history::replace_manifest(store, txn, &manifest)
