@@ -49,7 +49,7 @@ pub(crate) struct Loaded<'l> {
 /// What was loaded before, in whatever image.
 #[derive(Default)]
 pub(crate) struct LoadedBefore {
-    /// By hashes of manifests and their places: the packs that each names.
+    /// By hashes of manifests and their places: the packs that each names, or took.
     packs: HashMap<u64, Arc<[PackId]>>,
     /// Hashes of these with the bytes of the packs.
     whole: HashSet<u64>,
@@ -92,10 +92,15 @@ impl Loaded<'_> {
         key.is_some_and(|key| self.before.lock().unwrap().whole.contains(&key))
     }
 
-    /// Notes that it has.
-    fn remember(&self, summary: &Summary, checkpoint: &Checkpoint) {
-        let hints = &checkpoint.manifest().packs;
-        let packs: Arc<[PackId]> = hints.iter().map(|hint| hint.pack).collect();
+    /// Notes that it has, from the packs that it names and those that were heard of meanwhile.
+    fn remember(&self, summary: &Summary, checkpoint: &Checkpoint, heard: &[Question]) {
+        let hints = checkpoint.manifest().packs.iter().map(|hint| hint.pack);
+        let taken = heard.iter().filter_map(|question| match question {
+            Question::File(path) => path::parse_pack(path.file_name()),
+            _ => None,
+        });
+        let packs: BTreeSet<PackId> = hints.chain(taken).collect();
+        let packs: Arc<[PackId]> = packs.into_iter().collect();
         let manifest = self.manifest(summary);
         let whole = manifest.and_then(|manifest| self.with_packs(manifest, &packs));
         if let (Some(manifest), Some(whole)) = (manifest, whole) {
@@ -162,6 +167,7 @@ fn whatever_is_listed_loads(
         if loaded.is_some_and(|loaded| loaded.has_loaded(summary)) {
             continue;
         }
+        let before = loaded.map_or(0, |loaded| loaded.listener.heard());
         let opened = store
             .checkpoint_by_id(&summary.id)
             .map_err(|e| Violation::new("I3", format!("{key:?} does not open: {e:?}")))?;
@@ -173,7 +179,7 @@ fn whatever_is_listed_loads(
         }
         // Of two of one id the other may have been opened.
         if let Some(loaded) = loaded.filter(|_| opened.place() == summary.place()) {
-            loaded.remember(summary, &opened);
+            loaded.remember(summary, &opened, &loaded.listener.since(before));
         }
     }
     Ok(())

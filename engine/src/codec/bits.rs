@@ -22,12 +22,14 @@ impl BitWriter {
     #[inline(always)]
     pub(crate) fn push(&mut self, bits: u64, count: u32) {
         self.held |= bits << self.held_bits;
-        self.held_bits += count;
-        while self.held_bits >= 8 {
-            self.bytes.push(self.held.to_le_bytes()[0]);
-            self.held >>= 8;
-            self.held_bits -= 8;
+        let all = self.held_bits + count;
+        if all < u64::BITS {
+            self.held_bits = all;
+            return;
         }
+        self.bytes.extend_from_slice(&self.held.to_le_bytes());
+        self.held = bits.checked_shr(u64::BITS - self.held_bits).unwrap_or(0);
+        self.held_bits = all - u64::BITS;
     }
 
     /// As many ones as `number >> k`, a zero, and the lowest `k` bits of `number`.
@@ -45,11 +47,11 @@ impl BitWriter {
 
     /// The bytes; the last is filled with zeros.
     pub(crate) fn finish(&mut self) -> &[u8] {
-        if self.held_bits > 0 {
-            self.bytes.push(self.held.to_le_bytes()[0]);
-            self.held = 0;
-            self.held_bits = 0;
-        }
+        let held = self.held.to_le_bytes();
+        let (held, _) = held.split_at(self.held_bits.div_ceil(8) as usize);
+        self.bytes.extend_from_slice(held);
+        self.held = 0;
+        self.held_bits = 0;
         &self.bytes
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::codec::bits::{BitReader, BitWriter};
 use crate::codec::leading::ESCAPE;
+use crate::codec::nonzero;
 use crate::codec::places::Places;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
@@ -16,8 +17,6 @@ use crate::error::{Error, Result};
 pub(crate) const CLASSES_MAX: usize = 32;
 /// Largest parameter of a Rice code.
 pub(crate) const RICE_MAX: u8 = 15;
-/// Lanes that are looked at together.
-const BLOCK: usize = 64;
 
 /// The keys of a class and how its words are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,20 +151,15 @@ fn split_dense<W: Word>(words: &[W], shift: u32, leading: &mut Vec<u8>, streams:
 /// The gaps between words that are not zero, the last up to the end, and those words.
 fn split_sparse<W: Word>(words: &[W], k: u8, streams: &mut Streams) {
     let mut next = 0;
-    for (block, start) in words.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
-        if block.iter().fold(W::ZERO, |all, word| all.or(*word)) == W::ZERO {
-            continue;
+    nonzero::each(words, |at, word| {
+        streams.gaps.push_rice(at - next, k);
+        let leading = word.to_u64().min(ESCAPE.into()).to_le_bytes()[0];
+        streams.values.push(leading - 1);
+        if leading == ESCAPE {
+            push_word(word, &mut streams.escapes);
         }
-        for (at, word) in (start..).zip(block).filter(|(_, word)| **word != W::ZERO) {
-            streams.gaps.push_rice(at - next, k);
-            let leading = word.to_u64().min(ESCAPE.into()).to_le_bytes()[0];
-            streams.values.push(leading - 1);
-            if leading == ESCAPE {
-                push_word(*word, &mut streams.escapes);
-            }
-            next = at + 1;
-        }
-    }
+        next = at + 1;
+    });
     streams.gaps.push_rice(words.len() - next, k);
 }
 

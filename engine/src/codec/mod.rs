@@ -20,6 +20,7 @@ mod histogram;
 #[doc(hidden)]
 pub mod kernels;
 mod leading;
+mod nonzero;
 mod palette;
 mod places;
 mod planes;

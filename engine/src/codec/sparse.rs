@@ -6,6 +6,7 @@
 
 use crate::codec::choose;
 use crate::codec::histogram::{self, Histogram};
+use crate::codec::nonzero;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 use crate::error::{Error, Result};
@@ -65,16 +66,16 @@ pub(crate) fn split<W: Word>(words: &[W], gaps: &mut Vec<u8>, kept: &mut Vec<W>)
     gaps.clear();
     kept.clear();
     let mut next = 0;
-    for (at, word) in words.iter().enumerate().filter(|(_, w)| **w != W::ZERO) {
+    nonzero::each(words, |at, word| {
         let mut gap = at - next;
         while gap >= usize::from(GAP_GOES_ON) {
             gaps.push(GAP_GOES_ON);
             gap -= usize::from(GAP_GOES_ON);
         }
         gaps.extend(u8::try_from(gap));
-        kept.push(*word);
+        kept.push(word);
         next = at + 1;
-    }
+    });
     Counts {
         words: kept.len(),
         gaps: gaps.len(),

@@ -25,7 +25,6 @@ pub(crate) trait Word: bytemuck::Pod + Eq {
     /// `self` with its lowest bit zero.
     fn clear_lowest(self) -> Self;
     fn xor(self, other: Self) -> Self;
-    fn or(self, other: Self) -> Self;
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     /// Sign-magnitude bits to an integer of the same order as the floats.
@@ -117,10 +116,6 @@ macro_rules! word {
             #[inline(always)]
             fn xor(self, other: Self) -> Self {
                 self ^ other
-            }
-            #[inline(always)]
-            fn or(self, other: Self) -> Self {
-                self | other
             }
             #[inline(always)]
             fn add(self, other: Self) -> Self {

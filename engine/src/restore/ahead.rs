@@ -16,6 +16,10 @@ use crate::store::Store;
 const WINDOW_LEN: u64 = 4 << 20;
 /// Stored bytes that are fetched and not decoded yet, at most: little for the page cache.
 const AHEAD_MAX: u64 = 64 << 20;
+/// Stored bytes of a restore that a thread is started for.
+const FETCHED_MIN: u64 = 512 << 10;
+/// Bytes that are fetched between two looks at whether decoding has ended.
+const PIECE_LEN: usize = 1 << 20;
 /// Spans that lie closer are read as one.
 const GAP_MAX: u64 = 64 << 10;
 
@@ -39,7 +43,8 @@ impl OnStep for (&PlanStep, &mut [u8]) {
 /// Where the records of some groups lie that follow each other.
 struct Window {
     spans: Vec<(PackId, Range<u64>)>,
-    /// Stored bytes of all groups up to here.
+    /// Stored bytes of all groups before these, and with them.
+    start: u64,
     end: u64,
 }
 
@@ -51,6 +56,7 @@ fn windows<J: OnStep>(groups: &[Group<J>]) -> Vec<Window> {
             len = 0;
             windows.push(Window {
                 spans: Vec::new(),
+                start: end,
                 end,
             });
         }
@@ -113,10 +119,15 @@ impl Pace {
         self.moved.notify_one();
     }
 
+    /// Whether nothing is left to decode, or decoding was given up.
+    fn has_ended(&self) -> bool {
+        *self.decoded.lock().unwrap_or_else(PoisonError::into_inner) == u64::MAX
+    }
+
     /// Waits until it pays to fetch up to here; false if all of it was decoded meanwhile.
     fn wait_for(&self, window: &Window) -> bool {
         let decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_too_early = |decoded: &mut u64| decoded.saturating_add(AHEAD_MAX) < window.end;
+        let is_too_early = |decoded: &mut u64| decoded.saturating_add(AHEAD_MAX) < window.start;
         let waited = self.moved.wait_while(decoded, is_too_early);
         *waited.unwrap_or_else(PoisonError::into_inner) < window.end
     }
@@ -140,25 +151,32 @@ pub(super) fn start<'s, J: OnStep>(
     pace: &'s Pace,
 ) {
     let windows = windows(groups);
-    // A pack that cannot be opened is reported by whoever decodes from it.
+    // A pack that cannot be opened or read is reported by whoever decodes from it.
     let open = |pack: &PackId| store.0.reading.open_pack(&*store.0.disk, pack).ok();
     let is_far = |window: &Window| {
         let first = window.spans.first();
         let pack = first.and_then(|(pack, span)| Some((open(pack)?, span.start)));
         pack.is_some_and(|(pack, start)| !pack.is_near(start))
     };
-    if windows.len() < 2 || !windows.iter().any(is_far) {
+    let is_little = windows.last().is_none_or(|last| last.end < FETCHED_MIN);
+    if is_little || !windows.iter().any(is_far) {
         return;
     }
     // All is read, also what is near: passing over it would keep the kernel from reading on.
-    let fetch = move || {
-        for window in windows.iter().filter(|window| pace.wait_for(window)) {
-            for (pack, span) in &window.spans {
-                if let Some(pack) = open(pack) {
-                    pack.fetch(span.clone());
+    let fetch_window = move |window: &Window| {
+        for (pack, span) in &window.spans {
+            let Some(pack) = open(pack) else { continue };
+            for start in span.clone().step_by(PIECE_LEN) {
+                let piece = start..span.end.min(start + PIECE_LEN as u64);
+                if pace.has_ended() || pack.fetch(piece).is_err() {
+                    return;
                 }
             }
         }
+    };
+    let fetch = move || {
+        let wanted = windows.iter().filter(|window| pace.wait_for(window));
+        wanted.for_each(fetch_window);
     };
     let builder = std::thread::Builder::new().name("milepost-read".to_owned());
     let _ = builder.spawn_scoped(scope, fetch);
@@ -234,12 +252,13 @@ mod tests {
 
     #[test]
     fn fetching_keeps_a_bounded_way_ahead_and_ends_with_decoding() {
-        let window = |end| Window {
+        let window = |start| Window {
             spans: Vec::new(),
-            end,
+            start,
+            end: start + 10,
         };
         let pace = Pace::default();
-        assert!(pace.wait_for(&window(AHEAD_MAX)));
+        assert!(pace.wait_for(&window(AHEAD_MAX)) && !pace.has_ended());
         std::thread::scope(|scope| {
             let (sender, receiver) = std::sync::mpsc::channel();
             let pace = &pace;
@@ -257,7 +276,7 @@ mod tests {
             assert!(!receiver.recv().unwrap(), "decoded meanwhile");
             assert!(receiver.recv_timeout(early).is_err());
             drop(Ending(pace));
-            assert!(!receiver.recv().unwrap());
+            assert!(!receiver.recv().unwrap() && pace.has_ended());
         });
     }
 }

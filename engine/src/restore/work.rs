@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::vec::IntoIter;
 
 use crate::error::{Error, Result};
 use crate::progress::{self, Observer};
@@ -15,23 +16,41 @@ use crate::store::Store;
 /// Below this many bytes one thread is faster than several.
 const PARALLEL_BYTES_MIN: u64 = 1 << 20;
 
+/// Stored bytes after which workers are free for others who wait for the store's threads.
+const ROUND_LEN: u64 = 64 << 20;
+
 /// Groups that nobody has taken, in order, and what went wrong first.
 struct Queue<J> {
-    groups: Mutex<std::vec::IntoIter<Group<J>>>,
+    /// With the stored bytes that may be taken in this round.
+    groups: Mutex<(IntoIter<Group<J>>, u64)>,
     failed: Mutex<Option<Error>>,
 }
 
-impl<J> Queue<J> {
+impl<J: OnStep> Queue<J> {
     fn new(groups: Vec<Group<J>>) -> Self {
         Self {
-            groups: Mutex::new(groups.into_iter()),
+            groups: Mutex::new((groups.into_iter(), 0)),
             failed: Mutex::new(None),
         }
     }
 
-    fn take(&self) -> Option<Group<J>> {
+    /// Lets a round begin; false if nothing is left for it.
+    fn begin_round(&self) -> bool {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.next()
+        groups.1 = ROUND_LEN;
+        !groups.0.as_slice().is_empty()
+    }
+
+    /// A group and its stored bytes, or none until the next round.
+    fn take(&self) -> Option<(Group<J>, u64)> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if groups.1 == 0 {
+            return None;
+        }
+        let group = groups.0.next()?;
+        let stored_len = ahead::stored_len(&group);
+        groups.1 = groups.1.saturating_sub(stored_len);
+        Some((group, stored_len))
     }
 
     /// Keeps the first error; nothing is taken any more.
@@ -39,7 +58,7 @@ impl<J> Queue<J> {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get_or_insert(error);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        *groups = Vec::new().into_iter();
+        groups.0 = Vec::new().into_iter();
     }
 
     fn end(self) -> Result<()> {
@@ -77,8 +96,7 @@ pub(super) fn run<J: Send + Sync + OnStep>(
         let take_all = || {
             let (mut held, mut scratch) = (store.decoder(), Vec::new());
             let decoder = &mut held.decoder;
-            while let Some(group) = queue.take() {
-                let stored_len = ahead::stored_len(&group);
+            while let Some((group, stored_len)) = queue.take() {
                 decoder.share(group.shared);
                 let mut jobs = group.jobs.into_iter();
                 let made = jobs.try_for_each(|job| one(decoder, job, &mut scratch));
@@ -89,11 +107,14 @@ pub(super) fn run<J: Send + Sync + OnStep>(
                 }
             }
         };
-        if total < PARALLEL_BYTES_MIN || store.threads() == 1 {
-            take_all();
-        } else {
+        let alone = total < PARALLEL_BYTES_MIN || store.threads() == 1;
+        while queue.begin_round() {
+            if alone {
+                take_all();
+                continue;
+            }
             let pool = store.pool()?;
-            pool.scope(|scope| {
+            pool.in_place_scope(|scope| {
                 for _ in 0..pool.current_num_threads() {
                     scope.spawn(|_| take_all());
                 }

@@ -93,15 +93,15 @@ impl ChunkEncoder<'_> {
         task: &ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         decoder: &mut Decoder,
+        decoded: &mut Decoded,
     ) -> Result<Option<Base<'t>>> {
         let len = |base: &Base<'_>| base.estimate.stored_len;
-        let mut decoded = Decoded::default();
-        let mut foreseen = self.foresee_all(task, alone, decoder, &mut decoded)?;
+        let mut foreseen = self.foresee_all(task, alone, decoder, decoded)?;
         foreseen.sort_by_key(|(_, base)| len(base));
         let is_clear = |(_, base): &(_, Base<'_>)| len(base) * CLEARLY_LESS <= alone.stored_len;
         let base = match foreseen.first().is_some_and(is_clear) {
             true => None,
-            false => self.choose_base(task, alone, decoder, &mut decoded)?,
+            false => self.choose_base(task, alone, decoder, decoded)?,
         };
         let to_beat = base.as_ref().map_or(alone.stored_len, len);
         let mut taken: Option<Base<'t>> = None;
@@ -200,7 +200,10 @@ impl ChunkEncoder<'_> {
             found.input_bytes.push(match input {
                 Input::Sibling(_, raw) => Held::Borrowed(raw),
                 Input::Other(_) => match self.base_bytes(entry, decoder, decoded) {
-                    Ok(raw) => Held::Shared(raw),
+                    Ok(raw) => {
+                        keep(decoded, entry.chunk, &raw);
+                        Held::Shared(raw)
+                    }
                     Err(error) if error.kind() == ErrorKind::Corrupt => {
                         tracing::warn!(%error, "a damaged base is passed over");
                         return Ok(None);
@@ -237,7 +240,7 @@ impl ChunkEncoder<'_> {
         task: &ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
         decoder: &mut Decoder,
-        decoded: &mut Decoded,
+        decoded: &Decoded,
     ) -> Result<Option<Base<'t>>> {
         if !task.base_probe.is_worth_trying(task.index) {
             return Ok(None);
@@ -320,17 +323,22 @@ impl ChunkEncoder<'_> {
         &self,
         base: &IndexEntry,
         decoder: &mut Decoder,
-        decoded: &mut Decoded,
+        decoded: &Decoded,
     ) -> Result<Arc<Vec<u8>>> {
         if let Some(raw) = self.held(&base.chunk) {
             return Ok(raw);
         }
-        if let Some((_, raw)) = decoded.iter().find(|(id, _)| *id == base.chunk) {
-            return Ok(Arc::clone(raw));
+        match decoded.iter().find(|(id, _)| *id == base.chunk) {
+            Some((_, raw)) => Ok(Arc::clone(raw)),
+            None => Ok(Arc::new(self.bases.decode(&base.chunk, decoder)?)),
         }
-        let raw = Arc::new(self.bases.decode(&base.chunk, decoder)?);
-        decoded.push((base.chunk, Arc::clone(&raw)));
-        Ok(raw)
+    }
+}
+
+/// Keeps an input for the other ways; what is tried down a chain is not kept.
+fn keep(decoded: &mut Decoded, chunk: ChunkId, raw: &Arc<Vec<u8>>) {
+    if !decoded.iter().any(|(id, _)| *id == chunk) {
+        decoded.push((chunk, Arc::clone(raw)));
     }
 }
 

@@ -81,14 +81,15 @@ impl ChunkEncoder<'_> {
         decoder: &mut Decoder,
     ) -> Result<Encoded> {
         let alone = LazyCell::new(|| codec::estimate_alone(task.raw, task.form));
+        let mut decoded = Decoded::default();
         let mut base = match may_use_base {
-            true => self.choose(task, &alone, decoder)?,
+            true => self.choose(task, &alone, decoder, &mut decoded)?,
             false => None,
         };
         let mut made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         if made.is_none() && base.as_ref().is_some_and(Base::is_predicted) {
             // An estimate was too hopeful: one base may still do.
-            base = self.choose_base(task, &alone, decoder, &mut Decoded::default())?;
+            base = self.choose_base(task, &alone, decoder, &decoded)?;
             made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         }
         let lane = task.form.lane;

@@ -147,8 +147,13 @@ pub trait FileView: Debug + Send + Sync {
         true
     }
 
-    /// Brings bytes near that are about to be read, as far as the storage can; waits for them.
-    fn fetch(&self, _range: Range<u64>) {}
+    /// Brings bytes near that are about to be read; waits for them.
+    ///
+    /// # Errors
+    /// If the storage refuses.
+    fn fetch(&self, _range: Range<u64>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A file that nobody else sees yet.

@@ -266,8 +266,8 @@ impl PackFile {
     }
 
     /// Brings these bytes near, which are about to be read.
-    pub(crate) fn fetch(&self, range: std::ops::Range<u64>) {
-        self.view.fetch(range);
+    pub(crate) fn fetch(&self, range: std::ops::Range<u64>) -> Result<()> {
+        self.view.fetch(range)
     }
 
     /// A record's bytes, checked against their CRC-32: borrowed from the map, or read into

@@ -185,6 +185,8 @@ impl State {
             pending: Vec::new(),
             boot: self.boot + 1,
         };
+        // Of no use any more: states that were found before stay where they were.
+        rng.next();
         let mut digest = DefaultHasher::new();
         let torn = after.crash_files(0, rng, &mut digest);
         Crashed {

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs;
-use rustix::io::{self, ReadWriteFlags};
+use rustix::io::{self, Errno, ReadWriteFlags};
 
 use crate::error::{Error, Result};
 use crate::store::aligned::{ALIGN, AlignedBuffer};
@@ -48,18 +48,20 @@ impl FileView for RealView {
     fn is_near(&self, offset: u64) -> bool {
         let mut byte = [0];
         let bytes = &mut [IoSliceMut::new(&mut byte)];
-        // Where the page cache cannot be asked, reading says more than a guess.
-        io::preadv2(&self.file, bytes, offset, ReadWriteFlags::NOWAIT).is_ok()
+        let asked = io::preadv2(&self.file, bytes, offset, ReadWriteFlags::NOWAIT);
+        // A file system that cannot be asked may have no page cache to fetch into.
+        asked != Err(Errno::AGAIN)
     }
 
-    fn fetch(&self, range: Range<u64>) {
+    fn fetch(&self, range: Range<u64>) -> Result<()> {
         let mut buffer = Vec::new();
         for start in range.clone().step_by(FETCHED_AT_ONCE) {
             let len = (range.end - start).min(FETCHED_AT_ONCE as u64);
             buffer.resize(usize::try_from(len).unwrap_or_default(), 0);
-            // What cannot be read is reported by whoever needs it.
-            let _ = self.file.read_at(&mut buffer, start);
+            let read = self.file.read_at(&mut buffer, start);
+            read.map_err(|e| failed_read(e, &self.path, start, buffer.len(), self.len))?;
         }
+        Ok(())
     }
 }
 
