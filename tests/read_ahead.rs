@@ -169,6 +169,7 @@ fn what_the_page_cache_lost_is_far_until_it_is_fetched() {
         file.write(&noise(2, 8 << 20)).unwrap();
         file.sync().unwrap();
         file.publish(&name).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "makes the kernel forget a file")]
         let forgotten = std::fs::File::open(root.join(name.as_str())).unwrap();
         rustix::fs::fadvise(&forgotten, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let view = disk.open(&name).unwrap();

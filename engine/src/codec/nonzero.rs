@@ -52,7 +52,7 @@ mod tests {
             for share in [0, 1, 50, 255] {
                 let word = |_| {
                     bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let [chance, value, ..] = bits.to_be_bytes();
+                    let [.., value, chance] = bits.to_le_bytes();
                     u16::from(chance < share) * (1 + u16::from(value))
                 };
                 let words: Vec<u16> = (0..len).map(word).collect();
