@@ -5,25 +5,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::{Encoding, Estimate, Layout};
+use crate::codec::{Estimate, cost};
 use crate::format::pack::IndexEntry;
 use crate::format::store_file::StoreSettings;
 use crate::id::ChunkId;
-
-/// Weights of the restore cost, in 1/256 of reading one raw byte from a disk of 1 GB/s;
-/// measured on two cores, see `docs/decisions/0002-restore-cost.md`.
-pub mod weight {
-    /// Checking and moving one stored byte that is not coded.
-    pub const READ: u64 = 256;
-    /// Copying one raw byte of a base of which few change.
-    pub const PATCH: u64 = 12;
-    /// Merging one raw byte from planes and undoing its transform.
-    pub const MERGE: u64 = 24;
-    /// Putting together one raw byte from leading and low bits and undoing its transform.
-    pub const UNPACK: u64 = 48;
-    /// Making one byte in a zstd decoder.
-    pub const ZSTD: u64 = 64;
-}
 
 /// The bounds that a writer keeps, from the store's FORMAT file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,30 +98,11 @@ impl<F: Fn(&ChunkId) -> Option<Arc<IndexEntry>>> Costs<F> {
     }
 }
 
-/// What reading and decoding one record costs, without its inputs, in raw bytes read.
-#[must_use]
-pub fn record_cost(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
-    let zstd = encoding.zstd_len as u64 * weight::ZSTD;
-    let read = (stored_len as u64 * weight::READ + zstd).div_ceil(256);
-    read + pass_cost(encoding.layout, encoding.is_patch, raw_len)
-}
-
 /// What a record costs that is judged by an estimate, without what zstd takes.
 #[must_use]
 pub fn estimated_cost(estimate: &Estimate, raw_len: usize) -> u64 {
-    let pass = pass_cost(estimate.method.layout, estimate.is_patch(), raw_len);
+    let pass = cost::passes(estimate.method.layout, estimate.is_patch(), raw_len);
     estimate.stored_len as u64 + pass
-}
-
-/// The passes over the raw bytes that a layout takes.
-fn pass_cost(layout: Layout, is_patch: bool, raw_len: usize) -> u64 {
-    let pass = match layout {
-        Layout::Whole => 0,
-        Layout::Classes | Layout::Sparse if is_patch => weight::PATCH,
-        Layout::Planes | Layout::Grid | Layout::GridDelta => weight::MERGE,
-        Layout::Leading | Layout::Classes | Layout::Sparse | Layout::Palette => weight::UNPACK,
-    };
-    (raw_len as u64 * pass).div_ceil(256)
 }
 
 /// One base that a new record may be coded against.
@@ -323,20 +289,6 @@ mod tests {
         assert!(
             older.is_worn_out(900, 840, 700),
             "longer than to begin anew"
-        );
-    }
-
-    #[test]
-    fn costs_count_reading_and_passes() {
-        let planes = Encoding {
-            uses_base: true,
-            zstd_len: 250,
-            layout: Layout::Planes,
-            is_patch: false,
-        };
-        assert_eq!(
-            record_cost(1000, 1000, planes),
-            1000 + (24_000u64 + 16_000).div_ceil(256)
         );
     }
 }

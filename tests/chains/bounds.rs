@@ -1,6 +1,6 @@
 //! Cost and depth of every record and checkpoint stay within what the store was set to.
 
-use milepost_engine::{Durability, SaveOptions, Selection, Store, StoreSettings};
+use milepost_engine::{Durability, Level, SaveOptions, Selection, Store, StoreSettings};
 
 use crate::support::packs::records;
 use crate::support::state::{State, Tensor, assert_holds, save, state_of};
@@ -133,4 +133,43 @@ fn the_first_checkpoint_is_full_and_the_second_is_not() {
     }
     let reopened: Store = test.reopened();
     assert_eq!(reopened.list(None).unwrap().checkpoints.len(), 2);
+}
+
+/// Level `balanced` took 0.651 of raw where `fast` took 0.615, with a restore budget of 1.5 on
+/// consecutive steps of AdamW: of the shortest records, some that were shorter still and slower to
+/// restore broke the budget, and the chunk was stored alone.
+#[test]
+fn balanced_takes_no_more_than_fast_where_restores_must_be_cheap() {
+    let number = |at: u32| crate::support::rng::mix(at.into());
+    let value = |at: u32| 0x3c00_0000 + u32::try_from(number(at) >> 40).unwrap();
+    let lanes = 20_000u32;
+    // Bytes of a delta in which so many lanes in a hundred move a little, and what all costs.
+    let stored = |share: u64, restore_budget_milli: u32, level: Level| {
+        let test = TestStore::with(StoreSettings {
+            restore_budget_milli,
+            level,
+            ..StoreSettings::default()
+        });
+        let moved = |at: u32| u32::from(number(at + (1 << 24)) % 100 < share) << (number(at) % 5);
+        let [_, delta] = [0, 1].map(|step| {
+            let lanes = (0..lanes).map(|at| f32::from_bits(value(at) + step * moved(at)));
+            let state = state_of([("w", Tensor::floats(lanes))]);
+            save(&test.store, relaxed(), &state).unwrap().added_bytes
+        });
+        let newest = test.store.checkpoint("main").unwrap();
+        (delta, newest.manifest().placement.restore_cost)
+    };
+    let mut dearer = 0;
+    for share in 5..60 {
+        let (fast, cost) = stored(share, 16_000, Level::Fast);
+        let (_, at_its_best) = stored(share, 16_000, Level::Balanced);
+        let just_enough = u32::try_from(cost * 1000 / u64::from(4 * lanes)).unwrap() + 1;
+        let (balanced, _) = stored(share, just_enough, Level::Balanced);
+        assert!(
+            balanced * 100 <= fast * 101,
+            "{share} %: {balanced} against {fast}"
+        );
+        dearer += u32::from(at_its_best > cost + u64::from(lanes) / 250);
+    }
+    assert!(dearer > 0, "balanced never costs more to restore");
 }

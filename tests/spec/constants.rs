@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use milepost_engine::chain::weight;
 use milepost_engine::codec::coder::PATTERN_LEN_MAX;
+use milepost_engine::codec::cost::weight;
 use milepost_engine::format::envelope::{self, FileKind};
 use milepost_engine::format::{limits, pack, record, section, store_file};
 use milepost_engine::restore::recipe::RECIPE_RECORDS_MAX;

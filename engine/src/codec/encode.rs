@@ -7,7 +7,7 @@ use crate::codec::encode_layouts::{Chunk, encode_words};
 use crate::codec::palette;
 use crate::codec::transform::Transform;
 use crate::codec::word::with_word;
-use crate::codec::{Estimate, Form, Layout, Prediction, Workspace, estimate};
+use crate::codec::{Estimate, Form, Layout, Prediction, Workspace, cost, estimate};
 use crate::dtype::Lane;
 use crate::error::Result;
 use crate::format::record::RECORD_FIXED_LEN;
@@ -167,22 +167,28 @@ pub fn encode_estimated(
         out,
     )?;
     let judged_len = out.len() - start;
+    let judged = (judged_len, best);
     if level != Level::Fast {
         let others = choose::candidates(form, method.needs_base());
         let base = method.needs_base().then_some(reference.bytes);
         let pays = |other: &Method| choose::may_pay(*other, form, raw, base);
         for other in others.into_iter().filter(|o| *o != method && pays(o)) {
             let at_most = judged_len * (1000 - OTHERS_GAIN_MIN_MILLI) / 1000;
-            best = shorter_of(best, start, out, at_most, |out| {
+            let wins = |len, made| len <= at_most && cost::pays(raw.len(), judged, (len, made));
+            best = shorter_of(best, start, out, wins, |out| {
                 encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
         }
     }
     let matches = !lane.float || (lane.width > 1 && palette::repeats(lane.width, raw));
     if matches && !method.needs_base() {
-        best = shorter_of(best, start, out, usize::MAX, |out| {
-            encode_matches(raw, lane, level, workspace, out)
-        })?;
+        best = shorter_of(
+            best,
+            start,
+            out,
+            |_, _| true,
+            |out| encode_matches(raw, lane, level, workspace, out),
+        )?;
     }
     if out.len() - start >= max_encoded_len(raw.len()) {
         out.truncate(start);
@@ -191,19 +197,18 @@ pub fn encode_estimated(
     Ok(best)
 }
 
-/// Keeps what lies at `start`, or what `other` appends where that is shorter and takes `at_most`
-/// so many bytes.
+/// Keeps what lies at `start`, or what `other` appends where that is shorter and wins.
 fn shorter_of(
     held: Encoding,
     start: usize,
     out: &mut Vec<u8>,
-    at_most: usize,
+    wins: impl Fn(usize, Encoding) -> bool,
     other: impl FnOnce(&mut Vec<u8>) -> Result<Encoding>,
 ) -> Result<Encoding> {
     let middle = out.len();
     let found = other(out)?;
     let len = out.len() - middle;
-    if len < middle - start && len <= at_most {
+    if len < middle - start && wins(len, found) {
         out.drain(start..middle);
         return Ok(found);
     }

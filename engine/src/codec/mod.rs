@@ -9,6 +9,7 @@ mod choose;
 mod classes;
 mod classes_fit;
 pub mod coder;
+pub mod cost;
 mod decode;
 mod decode_layouts;
 mod encode;

@@ -350,5 +350,5 @@ const fn is_worth_more(predicted: usize, base: usize) -> bool {
 
 /// What putting lanes together costs at least, whatever the record.
 fn least_cost(raw_len: usize) -> u64 {
-    raw_len as u64 * chain::weight::PATCH / 256
+    raw_len as u64 * codec::cost::weight::PATCH / 256
 }

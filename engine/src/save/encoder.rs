@@ -3,7 +3,7 @@
 use std::cell::LazyCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::chain::{self, Bounds, Candidate};
+use crate::chain::{Bounds, Candidate};
 use crate::codec::{self, Estimate, Form, Layout, Prediction, Workspace};
 use crate::error::{Error, Result};
 use crate::format::pack::IndexEntry;
@@ -143,7 +143,8 @@ impl ChunkEncoder<'_> {
         }
     }
 
-    /// The record against a base, if it really keeps the bounds and really is smaller.
+    /// The record against a base, if it really keeps the bounds and really is smaller. What the
+    /// level makes may be shorter and too slow: then what was judged best is tried.
     fn write_against(
         &self,
         task: &ChunkTask<'_>,
@@ -155,6 +156,23 @@ impl ChunkEncoder<'_> {
         let Some(base) = base else {
             return Ok(None);
         };
+        let made = self.write_at_level(task, id, base, alone, self.level, decoder)?;
+        match self.level {
+            Level::Fast => Ok(made),
+            _ if made.is_some() => Ok(made),
+            _ => self.write_at_level(task, id, base, alone, Level::Fast, decoder),
+        }
+    }
+
+    fn write_at_level(
+        &self,
+        task: &ChunkTask<'_>,
+        id: ChunkId,
+        base: &Base<'_>,
+        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        level: Level,
+        decoder: &mut Decoder,
+    ) -> Result<Option<Made>> {
         let mut record = self.spare.take(codec::max_encoded_len(task.raw.len()));
         let encoding = codec::encode_estimated(
             task.raw,
@@ -165,11 +183,11 @@ impl ChunkEncoder<'_> {
             }),
             task.form,
             &base.estimate,
-            self.level,
+            level,
             &mut decoder.workspace,
             &mut record,
         )?;
-        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+        let cost = codec::cost::of_record(record.len(), task.raw.len(), encoding);
         if !encoding.uses_base {
             return Ok(Some((record, entry(task, id, None, cost), encoding.layout)));
         }
@@ -202,14 +220,14 @@ impl ChunkEncoder<'_> {
             workspace,
             &mut record,
         )?;
-        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+        let cost = codec::cost::of_record(record.len(), task.raw.len(), encoding);
         if self.bounds.allow(0, cost, self.budget(task)) {
             return Ok((record, entry(task, id, None, cost), encoding.layout));
         }
         // Nothing costs less to restore than the bytes themselves.
         record.clear();
         let encoding = codec::encode_raw(task.raw, task.form.lane, &mut record)?;
-        let cost = chain::record_cost(record.len(), task.raw.len(), encoding);
+        let cost = codec::cost::of_record(record.len(), task.raw.len(), encoding);
         Ok((record, entry(task, id, None, cost), encoding.layout))
     }
 

@@ -221,3 +221,21 @@ pub fn read_whole(disk: &dyn Disk, path: &StorePath, max: u64) -> Result<Vec<u8>
     view.read_at(0, &mut bytes).map_err(|e| e.file(path))?;
     Ok(bytes)
 }
+
+/// Bytes of a file that are copied at once.
+const COPIED_AT_ONCE: usize = 1 << 20;
+
+/// Appends a file's bytes to a new one.
+///
+/// # Errors
+/// As [`FileView::read_at`] and [`NewFile::write`].
+pub fn copy(view: &dyn FileView, file: &mut dyn NewFile) -> Result<()> {
+    let mut piece = vec![0; COPIED_AT_ONCE];
+    for offset in (0..view.len()).step_by(COPIED_AT_ONCE) {
+        let len = (view.len() - offset).min(COPIED_AT_ONCE as u64);
+        piece.truncate(usize::try_from(len).unwrap_or_default());
+        view.read_at(offset, &mut piece)?;
+        file.write(&piece)?;
+    }
+    Ok(())
+}

@@ -11,11 +11,8 @@ use crate::format::record::RECORD_ALIGN;
 use crate::hash;
 use crate::id::PackId;
 use crate::store::catalog::Catalog;
-use crate::store::disk::{Disk, FileView, NewFile, Published};
+use crate::store::disk::{self, Disk, FileView, NewFile, Published};
 use crate::store::path;
-
-/// Bytes of a pack that are copied at once.
-const COPIED_AT_ONCE: usize = 1 << 20;
 
 /// A pack is closed and another begun beyond this many bytes.
 pub(crate) const PACK_LEN_TARGET: u64 = 1 << 30;
@@ -234,14 +231,7 @@ impl PackFile {
 
     /// Writes all its bytes to a new file.
     pub(crate) fn copy_to(&self, file: &mut dyn NewFile) -> Result<()> {
-        let mut piece = vec![0; COPIED_AT_ONCE];
-        for offset in (0..self.len()).step_by(COPIED_AT_ONCE) {
-            let len = (self.len() - offset).min(COPIED_AT_ONCE as u64);
-            piece.truncate(usize::try_from(len).unwrap_or_default());
-            self.view.read_at(offset, &mut piece)?;
-            file.write(&piece)?;
-        }
-        Ok(())
+        disk::copy(&*self.view, file)
     }
 
     /// Whether a collection has removed it.
