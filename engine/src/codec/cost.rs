@@ -38,7 +38,7 @@ pub fn of_record(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
 }
 
 /// What each byte that a slower layout saves may cost more in every restore, in raw bytes read.
-const COST_OF_A_BYTE: u64 = 32;
+const COST_OF_A_BYTE: u64 = 64;
 
 /// Whether another layout saves enough for what it costs more, which is taken from the budget for
 /// deltas; each with its stored bytes.
