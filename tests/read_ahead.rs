@@ -66,6 +66,10 @@ impl FileView for FarView {
         false
     }
 
+    fn announce(&self, range: Range<u64>) {
+        self.fetch(range).unwrap();
+    }
+
     fn fetch(&self, range: Range<u64>) -> Result<()> {
         let mut ranges = self.fetched.ranges.lock().unwrap();
         match ranges.last_mut().filter(|last| last.end == range.start) {
@@ -129,7 +133,7 @@ impl Disk for FarDisk {
 /// the latest when they are needed; and in the order of the disk, so none waits for a later one.
 #[test]
 fn whatever_is_far_is_fetched_in_the_order_of_the_disk() {
-    let bytes = noise(1, 24 << 20);
+    let bytes = noise(1, 40 << 20);
     for threads in [1, 2, 3] {
         let options = || StoreOptions {
             threads,

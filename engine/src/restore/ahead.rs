@@ -13,11 +13,13 @@ use crate::restore::shared::Group;
 use crate::store::Store;
 
 /// Stored bytes that are fetched together, in the order of the disk.
-const WINDOW_LEN: u64 = 4 << 20;
+const WINDOW_LEN: u64 = 16 << 20;
 /// Stored bytes that are fetched and not decoded yet, at most: little for the page cache.
 const AHEAD_MAX: u64 = 64 << 20;
 /// Stored bytes of a restore that a thread is started for.
 const FETCHED_MIN: u64 = 512 << 10;
+/// Spans of which the kernel reads on by itself.
+const LONG_LEN: u64 = 512 << 10;
 /// Bytes that are fetched between two looks at whether decoding has ended.
 const PIECE_LEN: usize = 1 << 20;
 /// Spans that lie closer are read as one.
@@ -166,6 +168,11 @@ pub(super) fn start<'s, J: OnStep>(
     let fetch_window = move |window: &Window| {
         for (pack, span) in &window.spans {
             let Some(pack) = open(pack) else { continue };
+            // Of short ones the kernel does not read on, and to wait for each is slow.
+            if span.end - span.start < LONG_LEN {
+                pack.announce(span.clone());
+                continue;
+            }
             for start in span.clone().step_by(PIECE_LEN) {
                 let piece = start..span.end.min(start + PIECE_LEN as u64);
                 if pace.has_ended() || pack.fetch(piece).is_err() {
@@ -241,13 +248,13 @@ mod tests {
     #[test]
     fn windows_hold_every_record_in_order_and_say_where_they_end() {
         let len = 1u32 << 20;
-        let steps: Vec<PlanStep> = (0..10).map(|i| step(1, i * u64::from(len), len)).collect();
+        let steps: Vec<PlanStep> = (0..40).map(|i| step(1, i * u64::from(len), len)).collect();
         let found = windows(&alone(&steps));
         let ends: Vec<u64> = found.iter().map(|w| w.end >> 20).collect();
-        assert_eq!(ends, [4, 8, 10]);
+        assert_eq!(ends, [16, 32, 40]);
         let spans = found.into_iter().flat_map(|w| w.spans);
         let spans: Vec<Range<u64>> = spans.map(|(_, span)| span).collect();
-        assert_eq!(spans, [0..4 << 20, 4 << 20..8 << 20, 8 << 20..10 << 20]);
+        assert_eq!(spans, [0..16 << 20, 16 << 20..32 << 20, 32 << 20..40 << 20]);
     }
 
     #[test]

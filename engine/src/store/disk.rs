@@ -147,6 +147,9 @@ pub trait FileView: Debug + Send + Sync {
         true
     }
 
+    /// Says that these bytes will be fetched soon: the storage may begin with them.
+    fn announce(&self, _range: Range<u64>) {}
+
     /// Brings bytes near that are about to be read; waits for them.
     ///
     /// # Errors

@@ -255,6 +255,11 @@ impl PackFile {
         self.view.is_near(offset)
     }
 
+    /// Says that these bytes will be fetched soon.
+    pub(crate) fn announce(&self, range: std::ops::Range<u64>) {
+        self.view.announce(range);
+    }
+
     /// Brings these bytes near, which are about to be read.
     pub(crate) fn fetch(&self, range: std::ops::Range<u64>) -> Result<()> {
         self.view.fetch(range)

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::IoSliceMut;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +16,8 @@ use crate::store::disk::FileView;
 use crate::store::map::Mapping;
 use crate::store::path::StorePath;
 
+/// What kernels read ahead at once, unless told otherwise.
+const ANNOUNCED_AT_ONCE: usize = 128 << 10;
 /// Bytes that are read at once to bring them into the page cache: enough for the kernel to read on
 /// in large folios, and no more than stays in a core's cache.
 const FETCHED_AT_ONCE: usize = 256 << 10;
@@ -51,6 +54,14 @@ impl FileView for RealView {
         let asked = io::preadv2(&self.file, bytes, offset, ReadWriteFlags::NOWAIT);
         // A file system that cannot be asked may have no page cache to fetch into.
         asked != Err(Errno::AGAIN)
+    }
+
+    fn announce(&self, range: Range<u64>) {
+        // The kernel takes no more at once than its read-ahead window.
+        for start in range.clone().step_by(ANNOUNCED_AT_ONCE) {
+            let len = NonZeroU64::new((range.end - start).min(ANNOUNCED_AT_ONCE as u64));
+            let _ = fs::fadvise(&self.file, start, len, fs::Advice::WillNeed);
+        }
     }
 
     fn fetch(&self, range: Range<u64>) -> Result<()> {
