@@ -37,15 +37,19 @@ pub fn of_record(stored_len: usize, raw_len: usize, encoding: Encoding) -> u64 {
     read + passes(encoding.layout, encoding.is_patch, raw_len)
 }
 
+/// What a layout must save against the one that was judged best, in thousandths: for less, a
+/// restore shall not put up with a slower one, which leaves less of its budget for deltas.
+const GAIN_MIN_MILLI: usize = 3;
 /// What each byte that a slower layout saves may cost more in every restore, in raw bytes read.
 const COST_OF_A_BYTE: u64 = 64;
 
-/// Whether another layout saves enough for what it costs more, which is taken from the budget for
-/// deltas; each with its stored bytes.
+/// Whether another layout saves enough, also for what it costs more, which is taken from the budget
+/// for deltas; each with its stored bytes.
 pub(super) fn pays(raw_len: usize, judged: (usize, Encoding), other: (usize, Encoding)) -> bool {
     let cost = |(len, made)| of_record(len, raw_len, made);
-    let saved = judged.0.saturating_sub(other.0) as u64;
-    cost(other) <= cost(judged) + saved * COST_OF_A_BYTE
+    let saved = judged.0.saturating_sub(other.0);
+    let is_enough = other.0 <= judged.0 * (1000 - GAIN_MIN_MILLI) / 1000;
+    is_enough && cost(other) <= cost(judged) + saved as u64 * COST_OF_A_BYTE
 }
 
 #[cfg(test)]
@@ -76,7 +80,7 @@ mod tests {
         assert!(!pays(100_000, (4_300, PLANES), (4_200, leading)));
         assert!(pays(100_000, (4_300, PLANES), (3_900, leading)));
         assert!(
-            pays(100_000, (4_300, leading), (4_299, PLANES)),
+            pays(100_000, (4_300, leading), (4_280, PLANES)),
             "a faster one"
         );
     }

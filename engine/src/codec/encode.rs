@@ -13,10 +13,6 @@ use crate::error::Result;
 use crate::format::record::RECORD_FIXED_LEN;
 use crate::format::store_file::Level;
 
-/// What a method must save against the one that was judged best, in thousandths: for less, a
-/// restore shall not put up with a slower layout, which leaves less of its budget for deltas.
-const OTHERS_GAIN_MIN_MILLI: usize = 3;
-
 /// Bytes that a stream takes in a record's head.
 pub(super) const STREAM_HEAD_LEN: usize = 4;
 
@@ -166,15 +162,13 @@ pub fn encode_estimated(
         workspace,
         out,
     )?;
-    let judged_len = out.len() - start;
-    let judged = (judged_len, best);
+    let judged = (out.len() - start, best);
     if level != Level::Fast {
         let others = choose::candidates(form, method.needs_base());
         let base = method.needs_base().then_some(reference.bytes);
         let pays = |other: &Method| choose::may_pay(*other, form, raw, base);
         for other in others.into_iter().filter(|o| *o != method && pays(o)) {
-            let at_most = judged_len * (1000 - OTHERS_GAIN_MIN_MILLI) / 1000;
-            let wins = |len, made| len <= at_most && cost::pays(raw.len(), judged, (len, made));
+            let wins = |len, made| cost::pays(raw.len(), judged, (len, made));
             best = shorter_of(best, start, out, wins, |out| {
                 encode_by(raw, reference, form, (other, None), level, workspace, out)
             })?;
@@ -182,13 +176,10 @@ pub fn encode_estimated(
     }
     let matches = !lane.float || (lane.width > 1 && palette::repeats(lane.width, raw));
     if matches && !method.needs_base() {
-        best = shorter_of(
-            best,
-            start,
-            out,
-            |_, _| true,
-            |out| encode_matches(raw, lane, level, workspace, out),
-        )?;
+        let wins = |_, _| true;
+        best = shorter_of(best, start, out, wins, |out| {
+            encode_matches(raw, lane, level, workspace, out)
+        })?;
     }
     if out.len() - start >= max_encoded_len(raw.len()) {
         out.truncate(start);
