@@ -1,13 +1,15 @@
 //! What is far is fetched ahead of those who decode it; what is near is left alone.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use milepost_engine::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Published};
 use milepost_engine::store::path::{self, Folder, StorePath};
 use milepost_engine::{
-    Dtype, ReaderMode, RealDisk, Result, SaveOptions, Store, StoreOptions, StoreSettings,
+    Dtype, ReaderMode, RealDisk, Result, SaveOptions, Selection, Store, StoreOptions,
+    StoreSettings, Unobserved,
 };
 
 use crate::support::sim_disk::Machine;
@@ -19,6 +21,7 @@ const LONG: usize = 64 << 10;
 #[derive(Debug, Default)]
 struct Fetched {
     ranges: Mutex<Vec<Range<u64>>>,
+    announced: AtomicUsize,
     more: Condvar,
 }
 
@@ -67,6 +70,7 @@ impl FileView for FarView {
     }
 
     fn announce(&self, range: Range<u64>) {
+        self.fetched.announced.fetch_add(1, Ordering::Relaxed);
         self.fetch(range).unwrap();
     }
 
@@ -157,6 +161,39 @@ fn whatever_is_far_is_fetched_in_the_order_of_the_disk() {
         let ranges = fetched.ranges.lock().unwrap();
         assert!(ranges.is_sorted_by_key(|r| r.start), "{ranges:?}");
     }
+}
+
+/// One tensor of four is wanted: short spans, of which each worker waits for the announcement.
+#[test]
+fn what_lies_strewn_is_announced() {
+    let near: Arc<dyn Disk> = Machine::new(1).process();
+    let (settings, options) = (StoreSettings::default(), StoreOptions::default);
+    let store = Store::create_on(Arc::clone(&near), settings, options()).unwrap();
+    let names: Vec<String> = (0..32).map(|n| format!("{n:02}")).collect();
+    let bytes: Vec<Vec<u8>> = (0..32).map(|n| noise(n, 200 << 10)).collect();
+    let mut draft = store.draft(SaveOptions::new("main").step(1)).unwrap();
+    for (name, bytes) in names.iter().zip(&bytes) {
+        draft.tensor(name, Dtype::U8, &[200 << 10], bytes).unwrap();
+    }
+    draft.commit().unwrap();
+    let fetched = Arc::<Fetched>::default();
+    let far = FarDisk {
+        disk: near,
+        fetched: Arc::clone(&fetched),
+    };
+    let store = Store::open_on(Arc::new(far), options()).unwrap();
+    let checkpoint = store.checkpoint("main").unwrap();
+    let wanted: Vec<&str> = names.iter().step_by(4).map(String::as_str).collect();
+    let (outputs, plan) = checkpoint
+        .plan(&Selection::globs(&wanted).unwrap())
+        .unwrap();
+    let mut buffers = vec![vec![0; 200 << 10]; outputs.len()];
+    let mut targets: Vec<&mut [u8]> = buffers.iter_mut().map(Vec::as_mut_slice).collect();
+    checkpoint
+        .restore_into(&plan, &mut targets, &Unobserved)
+        .unwrap();
+    assert!(buffers.iter().all(|found| bytes.contains(found)) && buffers.len() == 8);
+    assert_eq!(fetched.announced.load(Ordering::Relaxed), 8);
 }
 
 /// On a file system that keeps files in memory nothing is ever far.
