@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use milepost_engine::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Published};
-use milepost_engine::store::path::{self, Folder, StorePath};
+use milepost_engine::store::disk::{Disk, FileView};
+use milepost_engine::store::path::{self, Folder};
 use milepost_engine::{
     Dtype, ReaderMode, RealDisk, Result, SaveOptions, Selection, Store, StoreOptions,
     StoreSettings, Unobserved,
 };
 
+use crate::support::restless_disk::RestlessDisk;
 use crate::support::sim_disk::Machine;
 use crate::support::state::noise;
 
@@ -23,13 +24,6 @@ struct Fetched {
     ranges: Mutex<Vec<Range<u64>>>,
     announced: AtomicUsize,
     more: Condvar,
-}
-
-/// A disk of which packs are far: a record cannot be read before it was fetched.
-#[derive(Debug)]
-struct FarDisk {
-    disk: Arc<dyn Disk>,
-    fetched: Arc<Fetched>,
 }
 
 #[derive(Debug)]
@@ -86,51 +80,72 @@ impl FileView for FarView {
     }
 }
 
-impl Disk for FarDisk {
-    fn open(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
-        let view = self.disk.open(path)?;
-        if !path.as_str().starts_with("packs/") {
-            return Ok(view);
-        }
-        let fetched = Arc::clone(&self.fetched);
-        Ok(Arc::new(FarView { view, fetched }))
+/// What was asked of the packs' files, in order: whether it was only announced, the file and where.
+type Asked = Arc<Mutex<Vec<(bool, String, u64)>>>;
+
+#[derive(Debug)]
+struct AskedView {
+    path: String,
+    view: Arc<dyn FileView>,
+    asked: Asked,
+}
+
+impl AskedView {
+    fn note(&self, is_announced: bool, offset: u64) {
+        let asked = (is_announced, self.path.clone(), offset);
+        self.asked.lock().unwrap().push(asked);
+    }
+}
+
+impl FileView for AskedView {
+    fn len(&self) -> u64 {
+        self.view.len()
     }
 
-    fn list(&self, folder: &StorePath) -> Result<Vec<Entry>> {
-        self.disk.list(folder)
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.note(false, offset);
+        self.view.read_at(offset, out)
     }
 
-    fn open_uncached(&self, path: &StorePath) -> Result<Arc<dyn FileView>> {
-        self.disk.open_uncached(path)
+    fn mapped(&self) -> Option<&[u8]> {
+        None
     }
 
-    fn create(&self, txn: u128) -> Result<Box<dyn NewFile>> {
-        self.disk.create(txn)
+    fn announce(&self, range: Range<u64>) {
+        self.note(true, range.start);
     }
+}
 
-    fn make_folder(&self, folder: &StorePath) -> Result<()> {
-        self.disk.make_folder(folder)
-    }
+/// A disk that notes what is asked of its files.
+fn asked(disk: Arc<dyn Disk>, asked: &Asked) -> Arc<dyn Disk> {
+    let asked = Arc::clone(asked);
+    RestlessDisk::seen(
+        disk,
+        |_| {},
+        move |path, view| {
+            Arc::new(AskedView {
+                path: path.as_str().to_owned(),
+                view,
+                asked: Arc::clone(&asked),
+            })
+        },
+    )
+}
 
-    fn sync(&self, path: &StorePath) -> Result<()> {
-        self.disk.sync(path)
-    }
-
-    fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
-        self.disk.link(from, to)
-    }
-
-    fn remove(&self, path: &StorePath) -> Result<()> {
-        self.disk.remove(path)
-    }
-
-    fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
-        self.disk.lock(path, mode)
-    }
-
-    fn boot_id(&self) -> [u8; 16] {
-        self.disk.boot_id()
-    }
+/// A disk of which packs are far: a record cannot be read before it was fetched.
+fn far(near: Arc<dyn Disk>, fetched: &Arc<Fetched>) -> Arc<dyn Disk> {
+    let fetched = Arc::clone(fetched);
+    RestlessDisk::seen(
+        near,
+        |_| {},
+        move |path, view| {
+            let fetched = Arc::clone(&fetched);
+            match path.as_str().starts_with("packs/") {
+                true => Arc::new(FarView { view, fetched }),
+                false => view,
+            }
+        },
+    )
 }
 
 /// Workers wait for each record until it was fetched, so the restore ends only if all are, at
@@ -151,11 +166,7 @@ fn whatever_is_far_is_fetched_in_the_order_of_the_disk() {
         draft.tensor("weights", Dtype::U8, &shape, &bytes).unwrap();
         draft.commit().unwrap();
         let fetched = Arc::<Fetched>::default();
-        let far = FarDisk {
-            disk: near,
-            fetched: Arc::clone(&fetched),
-        };
-        let store = Store::open_on(Arc::new(far), options()).unwrap();
+        let store = Store::open_on(far(near, &fetched), options()).unwrap();
         let found = store.checkpoint("main").unwrap().tensor("weights").unwrap();
         assert!(found == bytes);
         let ranges = fetched.ranges.lock().unwrap();
@@ -177,11 +188,7 @@ fn what_lies_strewn_is_announced() {
     }
     draft.commit().unwrap();
     let fetched = Arc::<Fetched>::default();
-    let far = FarDisk {
-        disk: near,
-        fetched: Arc::clone(&fetched),
-    };
-    let store = Store::open_on(Arc::new(far), options()).unwrap();
+    let store = Store::open_on(far(near, &fetched), options()).unwrap();
     let checkpoint = store.checkpoint("main").unwrap();
     let wanted: Vec<&str> = names.iter().step_by(4).map(String::as_str).collect();
     let (outputs, plan) = checkpoint
@@ -194,6 +201,72 @@ fn what_lies_strewn_is_announced() {
         .unwrap();
     assert!(buffers.iter().all(|found| bytes.contains(found)) && buffers.len() == 8);
     assert_eq!(fetched.announced.load(Ordering::Relaxed), 8);
+}
+
+/// A store whose newest checkpoint has its tensors in as many packs as it has saves.
+fn save_one_by_one(disk: &Arc<dyn Disk>, saves: u64) {
+    let (settings, options) = (StoreSettings::default(), StoreOptions::default());
+    let store = Store::create_on(Arc::clone(disk), settings, options).unwrap();
+    for step in 1..=saves {
+        // The tensor of a number changes in as many steps.
+        let bytes = |number: u64| noise(number * 100 + step.min(number), 1000);
+        let tensors: Vec<Vec<u8>> = (1..=saves).map(bytes).collect();
+        let mut draft = store.draft(SaveOptions::new("main").step(step)).unwrap();
+        for (number, bytes) in (1..).zip(&tensors) {
+            let name = number.to_string();
+            draft.tensor(&name, Dtype::U8, &[1000], bytes).unwrap();
+        }
+        draft.commit().unwrap();
+    }
+}
+
+/// A device that is asked for all at once waits once.
+#[test]
+fn several_packs_are_opened_side_by_side() {
+    let disk: Arc<dyn Disk> = Machine::new(1).process();
+    save_one_by_one(&disk, 5);
+    let options = StoreOptions {
+        threads: 2,
+        ..StoreOptions::default()
+    };
+    let noted = Asked::default();
+    let store = Store::open_on(asked(disk, &noted), options).unwrap();
+    let checkpoint = store.checkpoint("main").unwrap();
+    checkpoint.plan(&Selection::globs(&["3"]).unwrap()).unwrap();
+    let mut noted = noted.lock().unwrap().clone();
+    noted.retain(|(_, path, _)| path.starts_with("packs/"));
+    let count = |part: &[(bool, String, u64)], is_announced: bool| {
+        part.iter().filter(|(is, ..)| *is == is_announced).count()
+    };
+    let first_read = noted.iter().position(|(is, ..)| !is).unwrap();
+    let packs = first_read / 2;
+    assert!(
+        packs >= 5,
+        "both ends of each pack are announced first: {noted:?}"
+    );
+    // Then envelope, trailer and index of each are read, and no index before all are announced.
+    let last_announced = noted.iter().rposition(|(is, ..)| *is).unwrap();
+    assert_eq!(count(&noted[..=last_announced], true), 3 * packs);
+    assert_eq!(count(&noted[..=last_announced], false), 2 * packs);
+    assert_eq!(count(&noted[last_announced..], false), packs);
+}
+
+/// Looking for the newest checkpoint takes reading its manifest; opening it then does not.
+#[test]
+fn a_manifest_is_read_once_to_find_and_to_open_it() {
+    let disk: Arc<dyn Disk> = Machine::new(1).process();
+    save_one_by_one(&disk, 1);
+    let noted = Asked::default();
+    let store = Store::open_on(asked(disk, &noted), StoreOptions::default()).unwrap();
+    for opened in 1..=3 {
+        assert_eq!(store.checkpoint("latest").unwrap().manifest().body.step, 1);
+        let noted = noted.lock().unwrap();
+        let reads = noted
+            .iter()
+            .filter(|(is, path, _)| !is && path.starts_with("runs/"));
+        // What may have been replaced since is read again.
+        assert_eq!(reads.count(), opened);
+    }
 }
 
 /// On a file system that keeps files in memory nothing is ever far.

@@ -41,8 +41,13 @@ impl Store {
     /// another may be meant by now.
     fn open_found(&self, find: impl Fn() -> Result<Place>) -> Result<Checkpoint> {
         self.close_removed_packs();
+        // What was read before may have been replaced since.
+        self.0.history.forget_last_read();
         for _ in 0..RETRIES {
             let place = find()?;
+            if let Some(manifest) = self.0.history.take_last_read(&place) {
+                return Ok(self.checkpoint_of(manifest));
+            }
             match self.checkpoint_at(&place) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     self.0.history.forget(&place);

@@ -1,4 +1,5 @@
-//! A disk on which others are at work: something happens before a pack is opened.
+//! A disk on which others are at work: something happens before a pack is opened, and what is
+//! opened may be seen another way.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +11,8 @@ use milepost_engine::store::path::StorePath;
 
 /// Is told how many packs were opened before.
 type Meanwhile = Box<dyn Fn(u64) + Send + Sync>;
+/// Puts another view in place of one that was opened.
+type See = Box<dyn Fn(&StorePath, Arc<dyn FileView>) -> Arc<dyn FileView> + Send + Sync>;
 
 /// Passes everything on to another disk.
 pub(crate) struct RestlessDisk {
@@ -19,6 +22,7 @@ pub(crate) struct RestlessDisk {
     views: Mutex<Vec<Weak<dyn FileView>>>,
     most: AtomicUsize,
     meanwhile: Meanwhile,
+    see: See,
 }
 
 impl RestlessDisk {
@@ -26,12 +30,22 @@ impl RestlessDisk {
         disk: Arc<dyn Disk>,
         meanwhile: impl Fn(u64) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::seen(disk, meanwhile, |_, view| view)
+    }
+
+    /// One of which whatever is opened is seen through another view.
+    pub(crate) fn seen(
+        disk: Arc<dyn Disk>,
+        meanwhile: impl Fn(u64) + Send + Sync + 'static,
+        see: impl Fn(&StorePath, Arc<dyn FileView>) -> Arc<dyn FileView> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             disk,
             opened: AtomicU64::new(0),
             views: Mutex::default(),
             most: AtomicUsize::new(0),
             meanwhile: Box::new(meanwhile),
+            see: Box::new(see),
         })
     }
 
@@ -46,6 +60,7 @@ impl RestlessDisk {
     }
 
     fn noted(&self, path: &StorePath, view: Arc<dyn FileView>) -> Arc<dyn FileView> {
+        let view = (self.see)(path, view);
         if path.as_str().starts_with("packs/") {
             let mut views = self.views.lock().unwrap();
             views.retain(|view| view.strong_count() > 0);

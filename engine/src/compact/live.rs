@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::gc::mark::Mark;
 use crate::id::{ChunkId, PackId};
-use crate::store::catalog::{Catalog, Located};
+use crate::store::catalog::Catalog;
+use crate::store::records::Located;
 
 /// Of the records that readers take, the least deep of each chunk. An input is less deep than
 /// what needs it and is taken with it, so these are enough for every checkpoint.
@@ -46,7 +47,7 @@ impl Live {
         for (pack, records) in &live.by_pack {
             let entries = records.iter().map(|located| (*located.entry).clone());
             let len = mark.listed.get(pack).copied().unwrap_or_default();
-            live.records.add(*pack, len, entries);
+            live.records.add(*pack, len, entries.collect());
         }
         live
     }

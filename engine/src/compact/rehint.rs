@@ -54,7 +54,8 @@ fn after(live: &Live, plan: &Plan, new: &[SealedPack]) -> Catalog {
     for (pack, records) in &live.by_pack {
         if !plan.packs.contains(pack) {
             let len = live.records.pack_len(pack).unwrap_or_default();
-            after.add(*pack, len, records.iter().map(|r| (*r.entry).clone()));
+            let entries = records.iter().map(|r| (*r.entry).clone());
+            after.add(*pack, len, entries.collect());
         }
     }
     after

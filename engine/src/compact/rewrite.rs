@@ -12,10 +12,10 @@ use crate::gc::mark::Mark;
 use crate::id::PackId;
 use crate::progress::{self, Observer};
 use crate::store::Store;
-use crate::store::catalog::Located;
 use crate::store::disk::Disk;
 use crate::store::history::{self, Place};
 use crate::store::pack_file::{PACK_LEN_TARGET, PackWriter, RecordExtent, UnnamedPack};
+use crate::store::records::Located;
 use crate::store::txn::Transaction;
 
 /// What became of the copying.

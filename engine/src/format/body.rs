@@ -361,9 +361,9 @@ fn read_chunk_ids(
         .differs(format!("{needed} ids"), format!("{} bytes", r.left())));
     }
     let mut take = |count: u64| {
-        (0..count)
-            .map(|_| Ok(ChunkId(r.array()?)))
-            .collect::<Result<Vec<_>>>()
+        let bytes = r.bytes(usize::try_from(count).unwrap_or(usize::MAX) * ChunkId::LEN)?;
+        let (ids, _) = bytes.as_chunks();
+        Ok::<_, Error>(ids.iter().map(|id| ChunkId(*id)).collect())
     };
     for t in tensors {
         t.chunks = take(t.cut().count())?;

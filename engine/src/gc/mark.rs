@@ -13,11 +13,12 @@ use crate::format::placement::{Durability, PackHint};
 use crate::id::{ChunkId, PackId};
 use crate::progress::{self, Observer};
 use crate::store::cache;
-use crate::store::catalog::{Catalog, Located};
+use crate::store::catalog::Catalog;
 use crate::store::disk::Disk;
 use crate::store::history::{self, Place};
 use crate::store::pack_file::{PackFile, SealedPack};
 use crate::store::packs;
+use crate::store::records::Located;
 
 /// What is needed of one pack.
 #[derive(Clone, Debug, Default)]

@@ -41,10 +41,14 @@ pub type Sink<'f> = dyn Fn(usize, u64, &[u8]) -> Result<()> + Sync + 'f;
 impl Store {
     pub(crate) fn checkpoint_at(&self, place: &Place) -> Result<Checkpoint> {
         let manifest = history::read_manifest(&*self.0.disk, place)?;
-        Ok(Checkpoint {
+        Ok(self.checkpoint_of(Arc::new(manifest)))
+    }
+
+    pub(crate) fn checkpoint_of(&self, manifest: Arc<Manifest>) -> Checkpoint {
+        Checkpoint {
             store: self.clone(),
-            manifest: Arc::new(manifest),
-        })
+            manifest,
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{ChunkId, PackId};
-use crate::store::catalog::{Catalog, Located};
+use crate::store::catalog::Catalog;
 use crate::store::pack_file::RecordExtent;
 use crate::store::packs::missing_chunk;
+use crate::store::records::Located;
 
 /// Records of one recipe: beyond any chain a writer makes, a bound on hostile ones.
 pub const RECIPE_RECORDS_MAX: usize = 4096;
@@ -150,7 +151,7 @@ mod tests {
     fn catalog(packs: &[&[IndexEntry]]) -> Catalog {
         let catalog = Catalog::default();
         for (number, entries) in (0u8..).zip(packs) {
-            catalog.add(PackId([number; 32]), 100, entries.iter().cloned());
+            catalog.add(PackId([number; 32]), 100, entries.to_vec());
         }
         catalog
     }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rayon::ThreadPool;
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::IndexEntry;
@@ -13,21 +12,10 @@ use crate::id::{ChunkId, PackId};
 use crate::store::cache;
 use crate::store::disk::Disk;
 use crate::store::pack_file::PackFile;
+use crate::store::pack_opening;
 use crate::store::packs::{self, missing_chunk};
-
-/// A chunk's record: its pack and its index entry.
-#[derive(Clone, Debug)]
-pub(crate) struct Located {
-    pub(crate) pack: PackId,
-    pub(crate) entry: Arc<IndexEntry>,
-}
-
-impl Located {
-    /// Of several records of a chunk the one of least rank counts.
-    pub(crate) fn rank(&self) -> (u8, PackId, u64) {
-        (self.entry.depth, self.pack, self.entry.offset)
-    }
-}
+use crate::store::path;
+use crate::store::records::{Located, Records};
 
 /// Packs held open at once; an open pack costs a mapping or a file descriptor.
 const OPEN_PACKS_MAX: usize = 256;
@@ -45,11 +33,7 @@ pub(super) struct Unproven {
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    /// The least deep record of each chunk.
-    pub(super) records: HashMap<ChunkId, Located>,
-    /// The other records of chunks that have several.
-    pub(super) others: HashMap<ChunkId, Vec<Located>>,
-    packs: HashMap<PackId, u64>,
+    pub(super) records: Records,
     pub(super) unproven: HashMap<ChunkId, Vec<Arc<Unproven>>>,
     /// Packs that a durable checkpoint needs: they are durable.
     settled: HashSet<PackId>,
@@ -89,7 +73,7 @@ impl Catalog {
     /// The record of a chunk, if its pack was loaded.
     pub(crate) fn find(&self, chunk: &ChunkId) -> Option<Located> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        tables.records.get(chunk).cloned()
+        tables.records.find(chunk)
     }
 
     /// The least deep record of a chunk in the packs that are allowed.
@@ -99,23 +83,13 @@ impl Catalog {
         allowed: impl Fn(&PackId) -> bool,
     ) -> Option<Located> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let first = tables.records.get(chunk)?;
-        if allowed(&first.pack) {
-            return Some(first.clone());
-        }
-        let others = tables.others.get(chunk)?.iter();
-        others
-            .filter(|l| allowed(&l.pack))
-            .min_by_key(|l| l.rank())
-            .cloned()
+        tables.records.find_in(chunk, allowed)
     }
 
     /// Every record of a chunk.
     pub(crate) fn records_of(&self, chunk: &ChunkId) -> Vec<Located> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        let first = tables.records.get(chunk);
-        let others = tables.others.get(chunk).into_iter().flatten();
-        first.into_iter().chain(others).cloned().collect()
+        tables.records.all_of(chunk)
     }
 
     /// The records of these chunks and of all their inputs, each once.
@@ -153,44 +127,14 @@ impl Catalog {
 
     /// The length of a pack, if it was loaded.
     pub(crate) fn pack_len(&self, pack: &PackId) -> Option<u64> {
-        self.tables
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .packs
-            .get(pack)
-            .copied()
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.records.pack_len(pack)
     }
 
-    /// Adds a pack's records. Of several records of a chunk the one of least depth counts:
-    /// inputs have less depth than what needs them, so no choice can make a cycle.
-    pub(crate) fn add(
-        &self,
-        pack: PackId,
-        len: u64,
-        entries: impl IntoIterator<Item = IndexEntry>,
-    ) {
+    /// Adds a pack's records.
+    pub(crate) fn add(&self, pack: PackId, len: u64, entries: Vec<IndexEntry>) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        if tables.packs.insert(pack, len).is_some() {
-            return;
-        }
-        let entries = entries.into_iter();
-        tables.records.reserve(entries.size_hint().0);
-        for entry in entries {
-            let chunk = entry.chunk;
-            let found = Located {
-                pack,
-                entry: Arc::new(entry),
-            };
-            let Some(held) = tables.records.get_mut(&chunk) else {
-                tables.records.insert(chunk, found);
-                continue;
-            };
-            let other = match found.rank() < held.rank() {
-                true => std::mem::replace(held, found),
-                false => found,
-            };
-            tables.others.entry(chunk).or_default().push(other);
-        }
+        tables.records.add(pack, len, entries);
     }
 
     /// Adds a pack that is to be proved before any of its records is relied on.
@@ -219,9 +163,12 @@ impl Catalog {
         disk: &dyn Disk,
         hints: &[PackHint],
     ) -> Result<()> {
-        let open = |pack: &PackId| self.open_file(disk, pack);
+        let view = |pack: &PackId| match self.of_device {
+            true => disk.open_uncached(&path::pack(pack)),
+            false => disk.open(&path::pack(pack)),
+        };
         for packs in self.unknown_of(hints).chunks(OPENED_TOGETHER) {
-            let opened: Vec<_> = threads.install(|| packs.par_iter().map(open).collect());
+            let opened = pack_opening::open_together(threads, packs, view);
             opened.into_iter().try_for_each(|pack| self.take_in(pack))?;
         }
         Ok(())
@@ -236,7 +183,7 @@ impl Catalog {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         let packs = hints.iter().map(|hint| hint.pack);
         packs
-            .filter(|pack| !tables.packs.contains_key(pack))
+            .filter(|pack| tables.records.pack_len(pack).is_none())
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! Manifests as files: reading one, listing a run, summing up thousands quickly.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
@@ -194,6 +194,8 @@ pub(crate) fn replace_manifest(
 #[derive(Debug, Default)]
 pub(crate) struct History {
     known: Mutex<HashMap<Place, Arc<Summary>>>,
+    /// The manifest that was read last, for whoever opens what it was read to find.
+    last_read: Mutex<Option<(Place, Arc<Manifest>)>>,
     cache_loaded: Mutex<bool>,
 }
 
@@ -212,7 +214,25 @@ impl History {
         let (manifest, len) = read_with_len(disk, place)?;
         let summary = Arc::new(Summary::new(&manifest, len));
         self.remember(place.clone(), Arc::clone(&summary));
+        *self.lock_last_read() = Some((place.clone(), Arc::new(manifest)));
         Ok(summary)
+    }
+
+    /// The manifest of a place, if it is what was read last; nothing is held after it.
+    pub(crate) fn take_last_read(&self, place: &Place) -> Option<Arc<Manifest>> {
+        let (read, manifest) = self.lock_last_read().take()?;
+        (read == *place).then_some(manifest)
+    }
+
+    /// Forgets the manifest that was read last.
+    pub(crate) fn forget_last_read(&self) {
+        *self.lock_last_read() = None;
+    }
+
+    fn lock_last_read(&self) -> MutexGuard<'_, Option<(Place, Arc<Manifest>)>> {
+        self.last_read
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds what a save just committed.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::cursor::Reader;
 use crate::format::envelope::{self, ENVELOPE_LEN, FileKind};
 use crate::format::pack::{self, IndexEntry, TRAILER_LEN, Trailer};
 use crate::format::placement::PackHint;
@@ -12,6 +11,7 @@ use crate::hash;
 use crate::id::PackId;
 use crate::store::catalog::Catalog;
 use crate::store::disk::{self, Disk, FileView, NewFile, Published};
+use crate::store::pack_opening::Opening;
 use crate::store::path;
 
 /// A pack is closed and another begun beyond this many bytes.
@@ -37,7 +37,7 @@ pub(crate) struct SealedPack {
 impl SealedPack {
     /// Makes its records known.
     pub(crate) fn add_to(&self, catalog: &Catalog) {
-        catalog.add(self.hint.pack, self.hint.len, self.entries.iter().cloned());
+        catalog.add(self.hint.pack, self.hint.len, self.entries.clone());
     }
 }
 
@@ -157,28 +157,18 @@ pub(crate) struct PackFile {
 }
 
 impl PackFile {
+    pub(super) fn new(id: PackId, view: Arc<dyn FileView>, index: Vec<IndexEntry>) -> Self {
+        Self { id, view, index }
+    }
+
     /// Opens a pack and checks envelope, trailer and index; no record is read.
     pub(crate) fn open(disk: &dyn Disk, id: &PackId) -> Result<Self> {
-        let path = path::pack(id);
-        let view = disk.open(&path)?;
-        let index = read_index(&*view, id).map_err(|e| e.file(&path))?;
-        Ok(Self {
-            id: *id,
-            view,
-            index,
-        })
+        Opening::new(*id, disk.open(&path::pack(id))?).open()
     }
 
     /// As [`PackFile::open`], to read what the device has.
     pub(crate) fn open_uncached(disk: &dyn Disk, id: &PackId) -> Result<Self> {
-        let path = path::pack(id);
-        let view = disk.open_uncached(&path)?;
-        let index = read_index(&*view, id).map_err(|e| e.file(&path))?;
-        Ok(Self {
-            id: *id,
-            view,
-            index,
-        })
+        Opening::new(*id, disk.open_uncached(&path::pack(id))?).open()
     }
 
     /// Opens a pack whose index is known already.
@@ -217,7 +207,7 @@ impl PackFile {
         for entry in &self.index {
             let end = entry.offset + u64::from(entry.stored_len);
             let len = usize::try_from(end.next_multiple_of(RECORD_ALIGN) - end).unwrap_or_default();
-            let padding = read(&*self.view, end, len)?;
+            let padding = read_within(&*self.view, end, len)?;
             if padding.iter().any(|byte| *byte != 0) {
                 return Err(
                     Error::corrupt("padding", "the bytes behind a record are not zero")
@@ -328,6 +318,18 @@ fn is_damaged(disk: &dyn Disk, id: &PackId, len: u64) -> Result<bool> {
     }
 }
 
+/// Bytes that lie within the file. Read, also where it is mapped: to fault in a page of a cold
+/// map, kernels may fetch megabytes around it.
+pub(super) fn read_within(view: &dyn FileView, offset: u64, len: usize) -> Result<Vec<u8>> {
+    let end = offset.checked_add(len as u64);
+    if end.is_none_or(|end| end > view.len()) {
+        return Err(Error::corrupt("truncated", "a pack is too short").offset(offset));
+    }
+    let mut bytes = vec![0; len];
+    view.read_at(offset, &mut bytes)?;
+    Ok(bytes)
+}
+
 /// Where a record's bytes lie in its pack, and their checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordExtent {
@@ -347,52 +349,4 @@ impl From<&IndexEntry> for RecordExtent {
             crc32: entry.crc32,
         }
     }
-}
-
-/// The envelope, then from the file's end the trailer and the index.
-fn read_index(view: &dyn FileView, id: &PackId) -> Result<Vec<IndexEntry>> {
-    let index = read_index_bytes(view)?;
-    let found = hash::pack_id(&index.bytes);
-    if found != *id {
-        return Err(
-            Error::corrupt("index-hash", "a pack's index does not hash to its name")
-                .offset(index.offset)
-                .differs(id, found),
-        );
-    }
-    pack::decode_index(&index.bytes, index.offset)
-}
-
-struct IndexBytes {
-    offset: u64,
-    bytes: Vec<u8>,
-}
-
-fn read_index_bytes(view: &dyn FileView) -> Result<IndexBytes> {
-    let len = view.len();
-    let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else {
-        return Err(Error::corrupt("truncated", "a pack is too short").differs(TRAILER_LEN, len));
-    };
-    // First the envelope: a newer pack may end in another way, and is not damaged for that.
-    let envelope_bytes = read(view, 0, ENVELOPE_LEN)?;
-    envelope::decode(&mut Reader::new(&envelope_bytes, 0), FileKind::Pack)?;
-    let trailer_bytes = read(view, trailer_at, TRAILER_LEN)?;
-    let trailer = Trailer::decode(&trailer_bytes, len)?;
-    let index_len = usize::try_from(trailer.index_len).unwrap_or(usize::MAX);
-    Ok(IndexBytes {
-        offset: trailer.index_offset,
-        bytes: read(view, trailer.index_offset, index_len)?,
-    })
-}
-
-/// Bytes that lie within the file. Read, also where it is mapped: to fault in a page of a cold
-/// map, kernels may fetch megabytes around it.
-fn read(view: &dyn FileView, offset: u64, len: usize) -> Result<Vec<u8>> {
-    let end = offset.checked_add(len as u64);
-    if end.is_none_or(|end| end > view.len()) {
-        return Err(Error::corrupt("truncated", "a pack is too short").offset(offset));
-    }
-    let mut bytes = vec![0; len];
-    view.read_at(offset, &mut bytes)?;
-    Ok(bytes)
 }

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use crate::error::{ErrorKind, Result};
 use crate::id::ChunkId;
-use crate::store::catalog::{Catalog, Located, Unproven};
+use crate::store::catalog::{Catalog, Unproven};
 use crate::store::disk::Disk;
 use crate::store::pack_file::PackFile;
 
@@ -74,15 +74,7 @@ impl Catalog {
     /// Forgets the least deep record of a chunk; the next takes its place.
     pub(crate) fn drop_record(&self, chunk: &ChunkId) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        let others = tables.others.remove(chunk).unwrap_or_default();
-        let next = others.iter().map(Located::rank).min();
-        let (next, others) = others.into_iter().partition(|o| Some(o.rank()) == next);
-        let next: Vec<Located> = next;
-        match next.into_iter().next() {
-            Some(next) => tables.records.insert(*chunk, next),
-            None => tables.records.remove(chunk),
-        };
-        tables.others.insert(*chunk, others);
+        tables.records.drop_first(chunk);
     }
 
     /// Proves every unproven pack that holds the chunk; those that fail are left out.
@@ -98,7 +90,7 @@ impl Catalog {
         for pack in unproven() {
             if self.pack_len(&pack.pack).is_none() {
                 match prove(disk, &pack) {
-                    Ok(()) => self.add(pack.pack, pack.len, pack.entries.iter().cloned()),
+                    Ok(()) => self.add(pack.pack, pack.len, pack.entries.clone()),
                     Err(error)
                         if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
                     {

@@ -11,8 +11,9 @@ use crate::progress::{self, Observer};
 use crate::restore::decode::check_chunk;
 use crate::restore::recipe::Recipe;
 use crate::store::Store;
-use crate::store::catalog::{Catalog, Located};
+use crate::store::catalog::Catalog;
 use crate::store::pack_file::{PackFile, RecordExtent};
+use crate::store::records::Located;
 use crate::verify::graph::Graph;
 use crate::verify::{Findings, ReadData, VerifyReport};
 
