@@ -1,21 +1,23 @@
 //! Times restores into memory, for the benchmark scripts.
 //!
-//! `cargo bench --bench restore -- STORE [--threads N] [--repeats N] [--cold] [--only GLOB] REV...`
+//! `cargo bench --bench restore -- STORE [--threads N] [--repeats N] [--cold] [--pread] [--only GLOB]
+//! REV...`
 //! prints a line of JSON for each revision: bytes, records, the restore cost by the store's own
 //! model, and the seconds of every repeat, with those of opening the store and planning. Buffers
 //! are allocated and touched before the clock starts. `--cold` drops the store's files from the
-//! page cache before each repeat, `--only` restores the tensors whose names match.
+//! page cache before each repeat, `--pread` reads packs instead of mapping them, `--only` restores the tensors whose names match.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use milepost_engine::{Selection, Store, StoreOptions, Unobserved};
+use milepost_engine::{ReaderMode, Selection, Store, StoreOptions, Unobserved};
 
 struct Args {
     store: PathBuf,
     threads: usize,
     repeats: usize,
     cold: bool,
+    pread: bool,
     only: Option<String>,
     revisions: Vec<String>,
 }
@@ -26,6 +28,7 @@ fn parse() -> Result<Args, String> {
         threads: 0,
         repeats: 7,
         cold: false,
+        pread: false,
         only: None,
         revisions: Vec::new(),
     };
@@ -40,6 +43,7 @@ fn parse() -> Result<Args, String> {
         match word.as_str() {
             "--bench" => {}
             "--cold" => args.cold = true,
+            "--pread" => args.pread = true,
             "--only" => args.only = Some(words.next().ok_or("a glob is missing")?),
             "--threads" => args.threads = number(&mut words)?,
             "--repeats" => args.repeats = number(&mut words)?,
@@ -88,6 +92,10 @@ fn time_one(args: &Args, revision: &str) -> Result<serde_json::Value, Box<dyn st
         }
         let options = StoreOptions {
             threads: args.threads,
+            reader: match args.pread {
+                true => ReaderMode::Pread,
+                false => ReaderMode::Auto,
+            },
             ..StoreOptions::default()
         };
         let started = Instant::now();
