@@ -95,6 +95,20 @@ impl<'a> BitReader<'a> {
     /// A Rice code of a number that is at most `most`.
     #[inline(always)]
     pub(crate) fn take_rice(&mut self, k: u8, most: usize) -> Option<usize> {
+        let window = self.window();
+        let ones = window.trailing_ones();
+        if ones >= 32 {
+            return self.take_long_rice(k, most);
+        }
+        // With the longest remainder that is less than a window has for certain.
+        let low = (window >> (ones + 1)) & ((1 << k) - 1);
+        self.bit += ones as usize + 1 + usize::from(k);
+        let number = (ones as usize) << k | usize::try_from(low).ok()?;
+        (number <= most && self.bit <= self.bytes.len() * 8).then_some(number)
+    }
+
+    #[inline(never)]
+    fn take_long_rice(&mut self, k: u8, most: usize) -> Option<usize> {
         let mut ones = 0;
         loop {
             let found = self.window().trailing_ones().min(32);
@@ -111,6 +125,11 @@ impl<'a> BitReader<'a> {
         let low = self.take(k.into())?;
         let number = ones.checked_shl(k.into())? | usize::try_from(low).ok()?;
         (number <= most).then_some(number)
+    }
+
+    /// How many bits are left.
+    pub(crate) fn left(&self) -> usize {
+        (self.bytes.len() * 8).saturating_sub(self.bit)
     }
 
     /// Whether all bytes were read, but for the last bits of the last.

@@ -173,7 +173,9 @@ pub(crate) enum Found<'a> {
 
 /// Reads where in a sparse class of `len` words those lie that are not zero.
 pub(crate) fn read_gaps(gaps: &mut BitReader<'_>, k: u8, len: usize) -> Result<Vec<u32>> {
-    let (mut at, mut places) = (0, Vec::new());
+    // Each takes a bit and its remainder.
+    let most = gaps.left() / (usize::from(k) + 1);
+    let (mut at, mut places) = (0, Vec::with_capacity(most.min(len)));
     loop {
         at += gaps.take_rice(k, len - at).ok_or_else(overrun)?;
         if at == len {
