@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant("salvage: other packs are not asked", "restore/otherwise.rs", "        if !whole.settle(disk, chunk)? {\n            return Err(damage);", "        if true {\n            return Err(damage);", "salvage:: damage::"),
     Mutant("verify: padding is not looked at", "verify/records.rs", "match pack.check_padding() {", "match Ok::<(), crate::Error>(()) {", "corruption::bits"),
     Mutant("verify: what nothing needs is damage", "verify/mod.rs", "            if graph.missing.is_empty() {\n", "            if false {\n", "damage::what_a_cut"),
-    Mutant("save: two forks make one run", "save/publish.rs", "    if save.new_run && !places.is_empty() {", "    if false {", "damage::one_run"),
+    Mutant("save: two forks make one run", "save/publish.rs", "    if save.new_run && !is_new {", "    if false {", "damage::one_run"),
     Mutant("save: packs of others are not proved", "save/durable.rs", "synced.and_then(|()| PackFile::open_uncached(disk, &hint.pack)?.prove())", "synced", "crash::"),
     Mutant("save: packs of others are not synced", "save/durable.rs", "            let synced = disk.sync(&path);\n", "            let synced: Result<()> = Ok(());\n", "crash::"),
     Mutant("save: folders of packs are not synced", "save/durable.rs", "        disk.sync(folder)?;\n", "", "crash::no_crash"),

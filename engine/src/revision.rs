@@ -64,8 +64,8 @@ impl Store {
     /// If the storage refuses.
     pub fn newest(&self, run: &str) -> Result<Option<Arc<Summary>>> {
         let disk = &*self.0.disk;
-        for place in history::places(disk, run)?.iter().rev() {
-            match self.0.history.summary(disk, place) {
+        for place in history::newest_first(disk, run)? {
+            match self.0.history.summary(disk, &place) {
                 Ok(summary) => return Ok(Some(summary)),
                 Err(error) if is_passed_over(error.kind()) => {
                     tracing::warn!(%error, "a damaged checkpoint is passed over for the one before it");
@@ -126,8 +126,13 @@ impl Store {
                 let dangling = || not_found(word).hint("the tag's checkpoint is not kept any more");
                 return self.place_of(&id)?.ok_or_else(dangling);
             }
-            if self.runs()?.iter().any(|run| run == word) {
-                return self.newest_place(word, word);
+            if history::runs(&*self.0.disk)?.iter().any(|run| run == word) {
+                if let Some(newest) = self.newest(word)? {
+                    return Ok(newest.place());
+                }
+                if history::has_run(&*self.0.disk, word)? {
+                    return Err(not_found(word));
+                }
             }
         }
         self.by_prefix(word)
@@ -140,7 +145,7 @@ impl Store {
     /// The newest checkpoint of the run that was saved to last.
     fn latest(&self, word: &str) -> Result<Place> {
         let mut newest: Option<Arc<Summary>> = None;
-        for run in self.runs()? {
+        for run in history::runs(&*self.0.disk)? {
             let found = self.newest(&run)?;
             let time = |s: &Option<Arc<Summary>>| {
                 s.as_ref().map(|s| (s.placement.time_ms, s.placement.seq))
@@ -217,7 +222,7 @@ impl Store {
 
     fn places_where(&self, matches: impl Fn(&CheckpointId) -> bool) -> Result<Vec<Place>> {
         let mut found = Vec::new();
-        for run in self.runs()? {
+        for run in history::runs(&*self.0.disk)? {
             found.extend(
                 history::places(&*self.0.disk, &run)?
                     .into_iter()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use milepost_engine::{ReaderMode, SaveOptions};
+use milepost_engine::{ErrorKind, ReaderMode, SaveOptions};
 
 use crate::corruption::fixture::{Fixture, Outcome};
 
@@ -145,4 +145,20 @@ fn foreign_names_are_passed_over() {
     let store = fixture.open(ReaderMode::Mmap).unwrap();
     let draft = store.draft(SaveOptions::new("main")).unwrap();
     assert_eq!(draft.commit().unwrap().seq, 4);
+}
+
+#[test]
+fn a_file_among_the_runs_is_no_run() {
+    let fixture = Fixture::new();
+    #[expect(clippy::disallowed_methods, reason = "plants what no store makes")]
+    std::fs::write(fixture.path(Path::new("runs/notes")), b"of a person").unwrap();
+    for reader in READERS {
+        let store = fixture.open(reader).unwrap();
+        let error = store.checkpoint("notes").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        let newest = store.checkpoint("latest").unwrap().id();
+        store.tag("notes", &newest).unwrap();
+        assert_eq!(store.checkpoint("notes").unwrap().id(), newest);
+        store.untag("notes").unwrap();
+    }
 }

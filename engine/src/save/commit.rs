@@ -209,7 +209,7 @@ fn load_catalog(store: &Store, parent: Option<&Checkpoint>) -> Result<()> {
         return Ok(());
     }
     // What the newest of another run needs need not be proved either.
-    for run in store.runs()? {
+    for run in history::runs(disk)? {
         let Some(newest) = store.newest(&run)? else {
             continue;
         };

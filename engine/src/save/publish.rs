@@ -104,9 +104,10 @@ pub(super) fn publish(
     let _ordered = store.lock_run(save.run, save.observer)?;
     disk.make_folder(&run_folder)?;
     let places = history::places(disk, save.run)?;
-    let listing = store.0.history.summaries(disk, places.clone())?;
+    let (seq, is_new) = (next_seq(&places), places.is_empty());
+    let listing = store.0.history.summaries(disk, places)?;
     survivors::promote(store, txn, &listing)?;
-    if save.new_run && !places.is_empty() {
+    if save.new_run && !is_new {
         return Err(run_exists(save.run));
     }
     if let Some(existing) = taken::at_step(store, &listing, manifest.body.step)? {
@@ -126,7 +127,7 @@ pub(super) fn publish(
     }
     manifest.placement = Placement {
         run: save.run.to_owned(),
-        seq: next_seq(&places)?,
+        seq: seq?,
         time_ms: save.time_ms.unwrap_or_else(store.0.options.clock),
         full: closure.depth == 0,
         depth: closure.depth,

@@ -34,20 +34,30 @@ pub(crate) fn runs(disk: &dyn Disk) -> Result<Vec<String>> {
 
 /// The manifests of a run, in order of their saves.
 pub(crate) fn places(disk: &dyn Disk, run: &str) -> Result<Vec<Place>> {
-    let listed = disk.list(&path::run_folder(run)?)?;
-    let parsed = listed
-        .iter()
-        .filter(|e| e.kind == EntryKind::File)
-        .filter_map(|e| path::parse_manifest(&e.name));
-    let mut places: Vec<Place> = parsed
-        .map(|(seq, id)| Place {
-            run: run.to_owned(),
-            seq,
-            id,
-        })
-        .collect();
+    let mut places: Vec<Place> = newest_first(disk, run)?.collect();
     places.sort_unstable();
     Ok(places)
+}
+
+/// As [`places`], the other way round; a name is looked into when its turn comes.
+pub(crate) fn newest_first(disk: &dyn Disk, run: &str) -> Result<impl Iterator<Item = Place>> {
+    let mut listed = disk.list(&path::run_folder(run)?)?;
+    // Names of manifests begin with their place, in digits of one number.
+    listed.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+    let files = listed.into_iter().filter(|e| e.kind == EntryKind::File);
+    let run = run.to_owned();
+    Ok(files.filter_map(move |e| {
+        let (seq, id) = path::parse_manifest(&e.name)?;
+        let run = run.clone();
+        Some(Place { run, seq, id })
+    }))
+}
+
+/// Whether a run has a checkpoint.
+pub(crate) fn has_run(disk: &dyn Disk, run: &str) -> Result<bool> {
+    // What else has its name among the runs is none.
+    let is_there = runs(disk)?.iter().any(|name| name == run);
+    Ok(is_there && newest_first(disk, run)?.next().is_some())
 }
 
 /// Every manifest of the store, by run.

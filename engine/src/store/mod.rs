@@ -131,11 +131,13 @@ impl Store {
     /// # Errors
     /// If the storage refuses.
     pub fn runs(&self) -> Result<Vec<String>> {
-        let mut runs: Vec<String> = history::all_places(&*self.0.disk)?
-            .into_iter()
-            .map(|place| place.run)
-            .collect();
-        runs.dedup();
+        let disk = &*self.0.disk;
+        let mut runs = Vec::new();
+        for run in history::runs(disk)? {
+            if history::newest_first(disk, &run)?.next().is_some() {
+                runs.push(run);
+            }
+        }
         Ok(runs)
     }
 

@@ -37,7 +37,7 @@ impl Store {
     pub(crate) fn require_tag_name(&self, name: &str) -> Result<()> {
         name::check(name, "tag")?;
         require_no_word(name, "tag")?;
-        if self.runs()?.iter().any(|run| run == name) {
+        if history::has_run(&*self.0.disk, name)? {
             return Err(name_taken("run", name));
         }
         Ok(())
@@ -46,8 +46,7 @@ impl Store {
     /// Holds that a run may have this name, as [`Store::require_tag_name`].
     pub(crate) fn require_run_name(&self, name: &str) -> Result<()> {
         name::check(name, "run")?;
-        let is_new = history::places(&*self.0.disk, name)?.is_empty();
-        if !is_new {
+        if history::has_run(&*self.0.disk, name)? {
             return Ok(());
         }
         require_no_word(name, "run")?;

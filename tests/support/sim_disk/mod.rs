@@ -50,6 +50,7 @@ struct Inner {
     state: State,
     locks: Locks,
     operations: u64,
+    looks: u64,
     syncs: u64,
     faults: Faults,
     failed: bool,
@@ -83,6 +84,7 @@ impl Machine {
                 state,
                 locks: Locks::default(),
                 operations: 0,
+                looks: 0,
                 syncs: 0,
                 faults: Faults::default(),
                 failed: false,
@@ -163,6 +165,11 @@ impl Machine {
 
     pub(crate) fn operations(&self) -> u64 {
         self.inner().operations
+    }
+
+    /// How often a folder was listed or a file opened, by whatever process.
+    pub(crate) fn looks(&self) -> u64 {
+        self.inner().looks
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -255,7 +262,9 @@ impl SimDisk {
         if self.is_dead() {
             return Err(system_error("do anything: the process is dead", 3));
         }
-        with(&self.machine.inner())
+        let mut inner = self.machine.inner();
+        inner.looks += 1;
+        with(&inner)
     }
 
     /// One operation that changes something: a crash may come before and after it.

@@ -1,7 +1,5 @@
 //! What a folder holds, while others change it.
 
-use std::collections::BTreeMap;
-
 use rustix::fd::AsFd;
 use rustix::fs::{self, AtFlags, Dir, FileType};
 use rustix::io::Result;
@@ -11,29 +9,44 @@ use crate::store::disk::{Entry, EntryKind};
 /// Times that a folder is read at most which changes all the while.
 const LOOKS_MAX: usize = 10;
 
-/// The names in a folder, each once.
+/// The names in a folder, each once, sorted.
 ///
 /// POSIX leaves open whether a name that is replaced while the folder is read is met. On tmpfs it
 /// moves to the folder's end: some readers meet it twice and some not at all. So a folder is read
 /// until a second look shows nothing new; what was removed in between is not found when it is
 /// opened, as it might be after every listing.
 pub(super) fn list(mut dir: Dir) -> Result<Vec<Entry>> {
-    let mut met = read(&mut dir)?;
+    let mut met = Vec::new();
+    look(&mut dir, &mut met)?;
     for _ in 1..LOOKS_MAX {
         dir.rewind();
         let known = met.len();
-        met.extend(read(&mut dir)?);
+        let is_as_before = look(&mut dir, &mut met)?;
+        if is_as_before {
+            break;
+        }
+        // Of what was met twice the last look tells.
+        met.rotate_left(known);
+        sort_once(&mut met);
         if met.len() == known {
             break;
         }
     }
-    let entry = |(name, kind)| Entry { name, kind };
-    Ok(met.into_iter().map(entry).collect())
+    sort_once(&mut met);
+    Ok(met)
 }
 
-/// One look, from the beginning to the end.
-fn read(dir: &mut Dir) -> Result<BTreeMap<String, EntryKind>> {
-    let mut names = BTreeMap::new();
+/// Sorts by name and keeps the first of each.
+fn sort_once(entries: &mut Vec<Entry>) {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.dedup_by(|a, b| a.name == b.name);
+}
+
+/// One look, from the beginning to the end: adds what does not stand in its place among what was
+/// met before, as nearly everything does in a second look. Whether all does.
+fn look(dir: &mut Dir, met: &mut Vec<Entry>) -> Result<bool> {
+    let known = met.len();
+    let mut next = 0;
     while let Some(entry) = dir.read() {
         let entry = entry?;
         // A name that is no UTF-8 is none of ours.
@@ -53,7 +66,15 @@ fn read(dir: &mut Dir) -> Result<BTreeMap<String, EntryKind>> {
             FileType::Directory => EntryKind::Folder,
             _ => EntryKind::Other,
         };
-        names.insert(name.to_owned(), kind);
+        let before = met.get(next).filter(|_| next < known);
+        if before.is_some_and(|before| before.name == name && before.kind == kind) {
+            next += 1;
+            continue;
+        }
+        met.push(Entry {
+            name: name.to_owned(),
+            kind,
+        });
     }
-    Ok(names)
+    Ok(met.len() == known)
 }
