@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::manifest::Manifest;
 use crate::id::CheckpointId;
 use crate::restore::Checkpoint;
 use crate::store::Store;
@@ -15,6 +16,29 @@ const RETRIES: usize = 16;
 /// Fewest digits of an id's prefix.
 const PREFIX_LEN_MIN: usize = 4;
 
+/// What a revision names.
+struct Found {
+    place: Place,
+    /// Its manifest, if finding it took reading that.
+    manifest: Option<Arc<Manifest>>,
+}
+
+impl Found {
+    fn at(place: Place) -> Self {
+        let manifest = None;
+        Self { place, manifest }
+    }
+}
+
+impl From<(Arc<Summary>, Option<Manifest>)> for Found {
+    fn from((summary, manifest): (Arc<Summary>, Option<Manifest>)) -> Self {
+        Self {
+            place: summary.place(),
+            manifest: manifest.map(Arc::new),
+        }
+    }
+}
+
 impl Store {
     /// The checkpoint that a revision names: `latest`, a run, `RUN@latest`, `step:N`,
     /// `RUN@step:N`, a tag, an id or its first digits; `~N` behind any of them goes to the
@@ -23,7 +47,7 @@ impl Store {
     /// # Errors
     /// `NotFound` if it names none, `InvalidInput` if it names several or is no revision.
     pub fn checkpoint(&self, revision: &str) -> Result<Checkpoint> {
-        self.open_found(|| self.resolve(revision))
+        self.open_found(|| self.find(revision))
     }
 
     /// The checkpoint with that id.
@@ -33,29 +57,27 @@ impl Store {
     pub fn checkpoint_by_id(&self, id: &CheckpointId) -> Result<Checkpoint> {
         self.open_found(|| {
             let place = self.place_of(id)?;
-            place.ok_or_else(|| not_found(&id.to_string()))
+            Ok(Found::at(place.ok_or_else(|| not_found(&id.to_string()))?))
         })
     }
 
     /// Opens what is found. It may be forgotten between the two, and be there once more, or
     /// another may be meant by now.
-    fn open_found(&self, find: impl Fn() -> Result<Place>) -> Result<Checkpoint> {
+    fn open_found(&self, find: impl Fn() -> Result<Found>) -> Result<Checkpoint> {
         self.close_removed_packs();
-        // What was read before may have been replaced since.
-        self.0.history.forget_last_read();
         for _ in 0..RETRIES {
-            let place = find()?;
-            if let Some(manifest) = self.0.history.take_last_read(&place) {
+            let found = find()?;
+            if let Some(manifest) = found.manifest {
                 return Ok(self.checkpoint_of(manifest));
             }
-            match self.checkpoint_at(&place) {
+            match self.checkpoint_at(&found.place) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.0.history.forget(&place);
+                    self.0.history.forget(&found.place);
                 }
                 opened => return opened,
             }
         }
-        self.checkpoint_at(&find()?)
+        self.checkpoint_at(&find()?.place)
     }
 
     /// The newest whole checkpoint of a run, if it has one.
@@ -63,10 +85,18 @@ impl Store {
     /// # Errors
     /// If the storage refuses.
     pub fn newest(&self, run: &str) -> Result<Option<Arc<Summary>>> {
+        Ok(self.newest_read(run)?.map(|(summary, _)| summary))
+    }
+
+    /// As [`Store::newest`], with its manifest if that had to be read.
+    pub(crate) fn newest_read(
+        &self,
+        run: &str,
+    ) -> Result<Option<(Arc<Summary>, Option<Manifest>)>> {
         let disk = &*self.0.disk;
         for place in history::newest_first(disk, run)? {
-            match self.0.history.summary(disk, &place) {
-                Ok(summary) => return Ok(Some(summary)),
+            match self.0.history.look_up(disk, &place) {
+                Ok(found) => return Ok(Some(found)),
                 Err(error) if is_passed_over(error.kind()) => {
                     tracing::warn!(%error, "a damaged checkpoint is passed over for the one before it");
                 }
@@ -81,11 +111,20 @@ impl Store {
     /// # Errors
     /// As [`Store::checkpoint`].
     pub fn resolve(&self, revision: &str) -> Result<Place> {
+        Ok(self.find(revision)?.place)
+    }
+
+    fn find(&self, revision: &str) -> Result<Found> {
         let (base, back) = split_ancestor(revision)?;
-        let mut place = self.resolve_base(base)?;
-        if back == 0 {
-            return Ok(place);
+        let found = self.find_base(base)?;
+        match back {
+            0 => Ok(found),
+            _ => Ok(Found::at(self.ancestor(revision, found.place, back)?)),
         }
+    }
+
+    /// So many parents back.
+    fn ancestor(&self, revision: &str, mut place: Place, back: u32) -> Result<Place> {
         let disk = &*self.0.disk;
         if back > 16 {
             self.0.history.load_cache(disk);
@@ -107,16 +146,16 @@ impl Store {
         Ok(place)
     }
 
-    fn resolve_base(&self, word: &str) -> Result<Place> {
+    fn find_base(&self, word: &str) -> Result<Found> {
         if let Some((run, rest)) = word.split_once('@') {
             return match rest.strip_prefix("step:") {
-                Some(step) => self.at_step(Some(run), step, word),
-                None if rest == "latest" => self.newest_place(run, word),
+                Some(step) => self.at_step(Some(run), step, word).map(Found::at),
+                None if rest == "latest" => self.find_newest(run, word),
                 None => Err(bad_revision(word)),
             };
         }
         if let Some(step) = word.strip_prefix("step:") {
-            return self.at_step(None, step, word);
+            return self.at_step(None, step, word).map(Found::at);
         }
         if word == "latest" {
             return self.latest(word);
@@ -124,39 +163,41 @@ impl Store {
         if crate::format::name::is_valid(word) {
             if let Some(id) = tags::read(&*self.0.disk, word)? {
                 let dangling = || not_found(word).hint("the tag's checkpoint is not kept any more");
-                return self.place_of(&id)?.ok_or_else(dangling);
+                return Ok(Found::at(self.place_of(&id)?.ok_or_else(dangling)?));
             }
             if history::runs(&*self.0.disk)?.iter().any(|run| run == word) {
-                if let Some(newest) = self.newest(word)? {
-                    return Ok(newest.place());
+                if let Some(newest) = self.newest_read(word)? {
+                    return Ok(newest.into());
                 }
                 if history::has_run(&*self.0.disk, word)? {
                     return Err(not_found(word));
                 }
             }
         }
-        self.by_prefix(word)
+        self.by_prefix(word).map(Found::at)
     }
 
-    fn newest_place(&self, run: &str, word: &str) -> Result<Place> {
-        Ok(self.newest(run)?.ok_or_else(|| not_found(word))?.place())
+    fn find_newest(&self, run: &str, word: &str) -> Result<Found> {
+        let newest = self.newest_read(run)?;
+        Ok(newest.ok_or_else(|| not_found(word))?.into())
     }
 
     /// The newest checkpoint of the run that was saved to last.
-    fn latest(&self, word: &str) -> Result<Place> {
-        let mut newest: Option<Arc<Summary>> = None;
+    fn latest(&self, word: &str) -> Result<Found> {
+        let mut newest = None;
         for run in history::runs(&*self.0.disk)? {
-            let found = self.newest(&run)?;
-            let time = |s: &Option<Arc<Summary>>| {
-                s.as_ref().map(|s| (s.placement.time_ms, s.placement.seq))
+            let found = self.newest_read(&run)?;
+            let time = |found: &Option<(Arc<Summary>, Option<Manifest>)>| {
+                let placement = found.as_ref().map(|(summary, _)| &summary.placement);
+                placement.map(|p| (p.time_ms, p.seq))
             };
             if time(&found) > time(&newest) {
                 newest = found;
             }
         }
-        Ok(newest
-            .ok_or_else(|| not_found(word).hint("the store has no checkpoint yet"))?
-            .place())
+        let newest =
+            newest.ok_or_else(|| not_found(word).hint("the store has no checkpoint yet"))?;
+        Ok(newest.into())
     }
 
     fn at_step(&self, run: Option<&str>, step: &str, word: &str) -> Result<Place> {

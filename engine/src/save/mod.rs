@@ -182,7 +182,10 @@ impl Store {
     /// The run's newest checkpoint, if it has one. What this process remembers of it may be out of
     /// date: it may be damaged by now, or forgotten.
     fn newest_whole(&self, run: &str) -> Result<Option<Checkpoint>> {
-        while let Some(newest) = self.newest(run)? {
+        while let Some((newest, manifest)) = self.newest_read(run)? {
+            if let Some(manifest) = manifest {
+                return Ok(Some(self.checkpoint_of(Arc::new(manifest))));
+            }
             match self.checkpoint_at(&newest.place()) {
                 Err(error) if is_passed_over(error.kind()) => {
                     self.0.history.forget(&newest.place());

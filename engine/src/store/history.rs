@@ -1,7 +1,7 @@
 //! Manifests as files: reading one, listing a run, summing up thousands quickly.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
@@ -204,14 +204,21 @@ pub(crate) fn replace_manifest(
 #[derive(Debug, Default)]
 pub(crate) struct History {
     known: Mutex<HashMap<Place, Arc<Summary>>>,
-    /// The manifest that was read last, for whoever opens what it was read to find.
-    last_read: Mutex<Option<(Place, Arc<Manifest>)>>,
     cache_loaded: Mutex<bool>,
 }
 
 impl History {
     /// The summary of one checkpoint.
     pub(crate) fn summary(&self, disk: &dyn Disk, place: &Place) -> Result<Arc<Summary>> {
+        Ok(self.look_up(disk, place)?.0)
+    }
+
+    /// The summary of one checkpoint, and its manifest if that had to be read.
+    pub(crate) fn look_up(
+        &self,
+        disk: &dyn Disk,
+        place: &Place,
+    ) -> Result<(Arc<Summary>, Option<Manifest>)> {
         let held = self
             .known
             .lock()
@@ -219,30 +226,12 @@ impl History {
             .get(place)
             .cloned();
         if let Some(summary) = held {
-            return Ok(summary);
+            return Ok((summary, None));
         }
         let (manifest, len) = read_with_len(disk, place)?;
         let summary = Arc::new(Summary::new(&manifest, len));
         self.remember(place.clone(), Arc::clone(&summary));
-        *self.lock_last_read() = Some((place.clone(), Arc::new(manifest)));
-        Ok(summary)
-    }
-
-    /// The manifest of a place, if it is what was read last; nothing is held after it.
-    pub(crate) fn take_last_read(&self, place: &Place) -> Option<Arc<Manifest>> {
-        let (read, manifest) = self.lock_last_read().take()?;
-        (read == *place).then_some(manifest)
-    }
-
-    /// Forgets the manifest that was read last.
-    pub(crate) fn forget_last_read(&self) {
-        *self.lock_last_read() = None;
-    }
-
-    fn lock_last_read(&self) -> MutexGuard<'_, Option<(Place, Arc<Manifest>)>> {
-        self.last_read
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        Ok((summary, Some(manifest)))
     }
 
     /// Adds what a save just committed.

@@ -167,7 +167,8 @@ impl Machine {
         self.inner().operations
     }
 
-    /// How often a folder was listed or a file opened, by whatever process.
+    /// How often something was looked at, such as a folder listed or a file opened, by whatever
+    /// process.
     pub(crate) fn looks(&self) -> u64 {
         self.inner().looks
     }

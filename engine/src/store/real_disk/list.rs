@@ -25,15 +25,22 @@ pub(super) fn list(mut dir: Dir) -> Result<Vec<Entry>> {
         if is_as_before {
             break;
         }
-        // Of what was met twice the last look tells.
-        met.rotate_left(known);
-        sort_once(&mut met);
-        if met.len() == known {
+        let again = met.split_off(known);
+        if !take_in(&mut met, again) {
             break;
         }
     }
     sort_once(&mut met);
     Ok(met)
+}
+
+/// Adds what was met in another look, which tells of what was met before; whether a name is new.
+fn take_in(met: &mut Vec<Entry>, again: Vec<Entry>) -> bool {
+    sort_once(met);
+    let known = met.len();
+    met.splice(..0, again);
+    sort_once(met);
+    met.len() > known
 }
 
 /// Sorts by name and keeps the first of each.
@@ -77,4 +84,34 @@ fn look(dir: &mut Dir, met: &mut Vec<Entry>) -> Result<bool> {
         });
     }
     Ok(met.len() == known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(names: &str, kind: EntryKind) -> Vec<Entry> {
+        let entry = |name: char| Entry {
+            name: name.into(),
+            kind,
+        };
+        names.chars().map(entry).collect()
+    }
+
+    /// A name that was met twice once made up for one that was new: there was no third look.
+    #[test]
+    fn what_is_new_is_seen_beside_what_was_met_twice() {
+        for (first, again, is_new) in [
+            ("aba", "bac", true),
+            ("aba", "ba", false),
+            ("ab", "", false),
+            ("", "a", true),
+        ] {
+            let mut met = entries(first, EntryKind::File);
+            let again = entries(again, EntryKind::Folder);
+            assert_eq!(take_in(&mut met, again.clone()), is_new, "{first}");
+            assert!(met.is_sorted_by(|a, b| a.name < b.name), "{met:?}");
+            assert!(again.iter().all(|entry| met.contains(entry)), "{met:?}");
+        }
+    }
 }
