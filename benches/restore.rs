@@ -1,11 +1,11 @@
 //! Times restores into memory, for the benchmark scripts.
 //!
-//! `cargo bench --bench restore -- STORE [--threads N] [--repeats N] [--cold] [--pread] [--only GLOB]
-//! REV...`
-//! prints a line of JSON for each revision: bytes, records, the restore cost by the store's own
-//! model, and the seconds of every repeat, with those of opening the store and planning. Buffers
-//! are allocated and touched before the clock starts. `--cold` drops the store's files from the
-//! page cache before each repeat, `--pread` reads packs instead of mapping them, `--only` restores the tensors whose names match.
+//! `cargo bench --bench restore -- STORE [--threads N] [--repeats N] [--cold] [--pread]
+//! [--only GLOB] REV...` prints a line of JSON for each revision: bytes, records, the restore cost
+//! by the store's own model, and the seconds of every repeat, with those of opening the store and
+//! planning. Buffers are allocated and touched before the clock starts. `--cold` drops the store's
+//! files from the page cache before each repeat, `--pread` reads packs instead of mapping them,
+//! `--only` restores the tensors whose names match.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
