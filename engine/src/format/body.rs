@@ -361,7 +361,8 @@ fn read_chunk_ids(
         .differs(format!("{needed} ids"), format!("{} bytes", r.left())));
     }
     let mut take = |count: u64| {
-        let bytes = r.bytes(usize::try_from(count).unwrap_or(usize::MAX) * ChunkId::LEN)?;
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let bytes = r.bytes(count.saturating_mul(ChunkId::LEN))?;
         let (ids, _) = bytes.as_chunks();
         Ok::<_, Error>(ids.iter().map(|id| ChunkId(*id)).collect())
     };

@@ -210,10 +210,10 @@ fn load_catalog(store: &Store, parent: Option<&Checkpoint>) -> Result<()> {
     }
     // What the newest of another run needs need not be proved either.
     for run in history::runs(disk)? {
-        let Some(newest) = store.newest(&run)? else {
+        let Some((newest, read)) = store.newest_read(&run)? else {
             continue;
         };
-        match history::read_manifest(disk, &newest.place()) {
+        match read.map_or_else(|| history::read_manifest(disk, &newest.place()), Ok) {
             Ok(manifest) if is_durable(&&manifest) => {
                 catalog.load_settled(disk, &manifest.packs)?
             }

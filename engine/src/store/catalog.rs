@@ -10,9 +10,9 @@ use crate::format::pack::IndexEntry;
 use crate::format::placement::PackHint;
 use crate::id::{ChunkId, PackId};
 use crate::store::cache;
-use crate::store::disk::Disk;
+use crate::store::disk::{Disk, FileView};
 use crate::store::pack_file::PackFile;
-use crate::store::pack_opening;
+use crate::store::pack_opening::{self, Opening};
 use crate::store::packs::{self, missing_chunk};
 use crate::store::path;
 use crate::store::records::{Located, Records};
@@ -63,10 +63,10 @@ impl Catalog {
         }
     }
 
-    fn open_file(&self, disk: &dyn Disk, id: &PackId) -> Result<PackFile> {
+    fn view(&self, disk: &dyn Disk, pack: &PackId) -> Result<Arc<dyn FileView>> {
         match self.of_device {
-            true => PackFile::open_uncached(disk, id),
-            false => PackFile::open(disk, id),
+            true => disk.open_uncached(&path::pack(pack)),
+            false => disk.open(&path::pack(pack)),
         }
     }
 
@@ -151,7 +151,8 @@ impl Catalog {
     /// damaged is no error yet: another may hold its chunks by now.
     pub(crate) fn load_hinted(&self, disk: &dyn Disk, hints: &[PackHint]) -> Result<()> {
         for pack in self.unknown_of(hints) {
-            self.take_in(self.open_file(disk, &pack))?;
+            let view = self.view(disk, &pack);
+            self.take_in(view.and_then(|view| Opening::new(pack, view).open()))?;
         }
         Ok(())
     }
@@ -163,10 +164,7 @@ impl Catalog {
         disk: &dyn Disk,
         hints: &[PackHint],
     ) -> Result<()> {
-        let view = |pack: &PackId| match self.of_device {
-            true => disk.open_uncached(&path::pack(pack)),
-            false => disk.open(&path::pack(pack)),
-        };
+        let view = |pack: &PackId| self.view(disk, pack);
         for packs in self.unknown_of(hints).chunks(OPENED_TOGETHER) {
             let opened = pack_opening::open_together(threads, packs, view);
             opened.into_iter().try_for_each(|pack| self.take_in(pack))?;

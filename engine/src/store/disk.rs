@@ -193,9 +193,9 @@ pub trait NewFile: Debug + Send {
     fn replace(self: Box<Self>, path: &StorePath) -> Result<()>;
 }
 
-/// What kernels read ahead of a reader: of a longer file they would fetch one window after the
-/// other.
-const WINDOW_LEN: usize = 128 << 10;
+/// What kernels read ahead of a reader, unless told otherwise: of a longer file they would fetch one
+/// window after the other.
+pub(crate) const READ_AHEAD_LEN: usize = 128 << 10;
 
 /// Reads a whole small file, refusing one that is longer than `max`.
 ///
@@ -225,7 +225,7 @@ pub fn read_whole(disk: &dyn Disk, path: &StorePath, max: u64) -> Result<Vec<u8>
         .file(path));
     }
     bytes.resize(len, 0);
-    if len > WINDOW_LEN {
+    if len > READ_AHEAD_LEN {
         view.announce(0..len as u64);
     }
     view.read_at(0, &mut bytes).map_err(|e| e.file(path))?;

@@ -12,12 +12,10 @@ use rustix::io::{self, Errno, ReadWriteFlags};
 
 use crate::error::{Error, Result};
 use crate::store::aligned::{ALIGN, AlignedBuffer};
-use crate::store::disk::FileView;
+use crate::store::disk::{FileView, READ_AHEAD_LEN};
 use crate::store::map::Mapping;
 use crate::store::path::StorePath;
 
-/// What kernels read ahead at once, unless told otherwise.
-const ANNOUNCED_AT_ONCE: usize = 128 << 10;
 /// Bytes that are read at once to bring them into the page cache: enough for the kernel to read on
 /// in large folios, and no more than stays in a core's cache.
 const FETCHED_AT_ONCE: usize = 256 << 10;
@@ -58,8 +56,8 @@ impl FileView for RealView {
 
     fn announce(&self, range: Range<u64>) {
         // The kernel takes no more at once than its read-ahead window.
-        for start in range.clone().step_by(ANNOUNCED_AT_ONCE) {
-            let len = NonZeroU64::new((range.end - start).min(ANNOUNCED_AT_ONCE as u64));
+        for start in range.clone().step_by(READ_AHEAD_LEN) {
+            let len = NonZeroU64::new((range.end - start).min(READ_AHEAD_LEN as u64));
             let _ = fs::fadvise(&self.file, start, len, fs::Advice::WillNeed);
         }
     }
