@@ -1,5 +1,6 @@
 //! Single bits of every file of a store: what `verify` names is exactly what does not come back.
 
+use std::array;
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -11,6 +12,9 @@ use crate::corruption::fixture::Fixture;
 
 /// A tensor or blob of a checkpoint.
 type Part = (CheckpointId, String);
+
+/// Threads that flip bits, each in stores of its own.
+const WORKERS: usize = 4;
 
 /// Flips tried, and what became of them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,18 +59,22 @@ fn bits(fixture: &Fixture) -> Vec<(PathBuf, u64)> {
 
 /// What cannot be restored, found by restoring.
 fn lost(store: &Store, fixture: &Fixture) -> BTreeSet<Part> {
-    let parts = fixture.parts().into_iter();
-    let is_lost = |(id, name, bytes): &(CheckpointId, String, Vec<u8>)| {
-        let Ok(checkpoint) = store.checkpoint_by_id(id) else {
-            return true;
-        };
-        let found = checkpoint.tensor(name).or_else(|_| checkpoint.blob(name));
-        found
-            .map(|found| assert!(found == *bytes, "wrong bytes"))
-            .is_err()
-    };
-    let lost = parts.filter(is_lost);
-    lost.map(|(id, name, _)| (id, name)).collect()
+    let mut lost = BTreeSet::new();
+    let parts = fixture.parts();
+    for of_checkpoint in parts.chunk_by(|one, next| one.0 == next.0) {
+        let checkpoint = store.checkpoint_by_id(&of_checkpoint[0].0).ok();
+        for (id, name, bytes) in of_checkpoint {
+            let found = checkpoint.as_ref().and_then(|checkpoint| {
+                let found = checkpoint.tensor(name).or_else(|_| checkpoint.blob(name));
+                found.ok()
+            });
+            match found {
+                Some(found) => assert!(found == *bytes, "wrong bytes"),
+                None => _ = lost.insert((*id, name.clone())),
+            }
+        }
+    }
+    lost
 }
 
 /// What cannot be restored, as `verify` says, and whether it says anything.
@@ -105,8 +113,8 @@ fn flip(fixture: &Fixture, file: &PathBuf, bit: u64, count: &mut Count) {
     }
 }
 
-/// Flips the `half`-th of every two bits, store after store.
-fn work(half: usize, flips: u64) -> Count {
+/// Flips the `worker`-th of every [`WORKERS`] bits, store after store.
+fn work(worker: usize, flips: u64) -> Count {
     let mut count = Count::default();
     for run in 0.. {
         let fixture = Fixture::of_run(run);
@@ -116,7 +124,7 @@ fn work(half: usize, flips: u64) -> Count {
             .unwrap_or(1)
             .max(1)
             | 1;
-        for (file, bit) in all.iter().skip(half).step_by(stride.max(2)) {
+        for (file, bit) in all.iter().skip(worker).step_by(stride.max(WORKERS)) {
             if count.flips == flips {
                 return count;
             }
@@ -137,11 +145,11 @@ fn work(half: usize, flips: u64) -> Count {
 
 #[test]
 fn every_bit_is_found_and_what_it_hits_is_named_exactly() {
-    let half = flips() / 2;
+    let each = flips() / WORKERS as u64;
     let count = std::thread::scope(|scope| {
-        let halves = [0, 1].map(|n| scope.spawn(move || work(n, half)));
-        let halves = halves.into_iter().map(|h| h.join().unwrap());
-        halves.fold(Count::default(), Count::sum)
+        let workers = array::from_fn::<_, WORKERS, _>(|n| scope.spawn(move || work(n, each)));
+        let counts = workers.into_iter().map(|w| w.join().unwrap());
+        counts.fold(Count::default(), Count::sum)
     });
     println!("bit flips: {count:?}");
     assert_eq!(count.harmless, 0, "{count:?}");
