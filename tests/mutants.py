@@ -79,6 +79,7 @@ MUTANTS = [
     Mutant("quota: no room is made", "save/room.rs", "            let Some(made) = make_room(store, &GcOptions::default(), observer)? else {", "            let Some(made) = make_room(store, &GcOptions::default(), observer)?.filter(|_| false) else {", "quota::"),
     Mutant("salvage: chunks are not hashed", "restore/salvage.rs", "                self.decode(&mut held.decoder, &recipe, true, &mut raw)\n", "                Ok(())\n", "salvage::"),
     Mutant("salvage: other packs are not asked", "restore/otherwise.rs", "        if !whole.settle(disk, chunk)? {\n            return Err(damage);", "        if true {\n            return Err(damage);", "salvage:: damage::"),
+    Mutant("verify: a blob that is hit is not named", "verify/hits.rs", "for blob in &manifest.body.blobs {", "for blob in manifest.body.blobs.iter().skip(1) {", "corruption::bits"),
     Mutant("verify: padding is not looked at", "verify/records.rs", "match pack.check_padding() {", "match Ok::<(), crate::Error>(()) {", "corruption::bits"),
     Mutant("verify: what nothing needs is damage", "verify/mod.rs", "            if graph.missing.is_empty() {\n", "            if false {\n", "damage::what_a_cut"),
     Mutant("save: two forks make one run", "save/publish.rs", "    if save.new_run && !is_new {", "    if false {", "damage::one_run"),

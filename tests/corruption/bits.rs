@@ -113,18 +113,16 @@ fn flip(fixture: &Fixture, file: &PathBuf, bit: u64, count: &mut Count) {
     }
 }
 
-/// Flips the `worker`-th of every [`WORKERS`] bits, store after store.
+/// Flips the `worker`-th of every [`WORKERS`] bits that are tried, store after store.
 fn work(worker: usize, flips: u64) -> Count {
     let mut count = Count::default();
     for run in 0.. {
         let fixture = Fixture::of_run(run);
         let all = bits(&fixture);
-        // Few flips are spread over all of the store.
-        let stride = usize::try_from(all.len() as u64 / flips)
-            .unwrap_or(1)
-            .max(1)
-            | 1;
-        for (file, bit) in all.iter().skip(worker).step_by(stride.max(WORKERS)) {
+        // Few flips are spread over all of the store, at an odd stride: over all bits of a byte.
+        let stride = (all.len() as u64 / (flips * WORKERS as u64)) | 1;
+        let tried = all.iter().step_by(usize::try_from(stride).unwrap());
+        for (file, bit) in tried.skip(worker).step_by(WORKERS) {
             if count.flips == flips {
                 return count;
             }
@@ -145,7 +143,7 @@ fn work(worker: usize, flips: u64) -> Count {
 
 #[test]
 fn every_bit_is_found_and_what_it_hits_is_named_exactly() {
-    let each = flips() / WORKERS as u64;
+    let each = flips().div_ceil(WORKERS as u64);
     let count = std::thread::scope(|scope| {
         let workers = array::from_fn::<_, WORKERS, _>(|n| scope.spawn(move || work(n, each)));
         let counts = workers.into_iter().map(|w| w.join().unwrap());

@@ -16,12 +16,16 @@ use milepost_engine::{
 use crate::support::packs::files_below;
 use crate::support::state::{State, Tensor, noise, state_of};
 
-const BLOB: &[u8] = b"a blob of text, of text, of text, of some text";
+/// The blob of a step, of which no other holds a copy.
+fn blob(step: u16) -> Vec<u8> {
+    format!("a blob of text, of text, of text, of some text {step}").into_bytes()
+}
 
 /// What a checkpoint must hold.
 pub(crate) struct Expected {
     id: CheckpointId,
     state: State,
+    blob: Vec<u8>,
 }
 
 /// Answers that come back right from the undamaged store: tensors and blob of each checkpoint.
@@ -103,21 +107,22 @@ impl Fixture {
                 options.full = Full::SelfContained;
                 options.tags = vec!["best".into()];
             }
-            let state = state(run, step);
+            let (state, blob) = (state(run, step), blob(step));
             let mut draft = store.draft(options).unwrap();
             for (name, t) in &state {
                 draft.tensor(name, t.dtype, &t.shape, &t.bytes).unwrap();
             }
-            draft.blob("text", BLOB).unwrap();
+            draft.blob("text", &blob).unwrap();
             draft.metric("loss", f64::from(step)).unwrap();
             draft.metadata("note", "kept").unwrap();
             let id = draft.commit().unwrap().id;
-            expected.push(Expected { id, state });
+            expected.push(Expected { id, state, blob });
         }
         let fork = store.fork("main~1", "trial").unwrap().id;
         expected.push(Expected {
             id: fork,
             state: state(run, 1),
+            blob: blob(1),
         });
         let files = files_below(folder.path());
         let files: Vec<_> = files
@@ -209,7 +214,7 @@ impl Fixture {
                 .state
                 .iter()
                 .map(|(name, t)| (name.clone(), t.bytes.clone()));
-            let all = tensors.chain([("text".to_owned(), BLOB.to_vec())]);
+            let all = tensors.chain([("text".to_owned(), e.blob.clone())]);
             all.map(|(name, bytes)| (e.id, name, bytes))
                 .collect::<Vec<_>>()
         };
@@ -253,7 +258,7 @@ impl Expected {
         }
         match checkpoint.blob("text") {
             Ok(bytes) => {
-                assert!(bytes == BLOB, "wrong bytes came back");
+                assert!(bytes == self.blob, "wrong bytes came back");
                 outcome.right += 1;
             }
             Err(error) => outcome.refuse(&error),
