@@ -195,7 +195,7 @@ fn the_good_stores_use_every_code_of_every_registry() {
         assert!(seen[grid].contains(&2), "{grid} with a coded plane");
     }
     let codes = |what: &str| seen[what].iter().copied().collect::<Vec<u8>>();
-    assert_eq!(codes("predictor"), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(codes("predictor"), [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11]);
     assert_eq!(codes("transform"), [0, 1, 2, 3, 4, 5]);
     assert_eq!(codes("layout"), [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(codes("lane width"), [1, 2, 4, 8]);

@@ -350,8 +350,10 @@ def parse_index(index: bytes, index_offset: int, path: str) -> dict[bytes, Entry
 # ---------------------------------------------------------------------------------------------------------- Section 10
 PREDICTOR_NONE, PREDICTOR_BASE, CAST, LINEAR, SECOND_MOMENT, ADAM = range(6)  # Section 10.2
 SPARSE_SECOND_MOMENT, SPARSE_ADAM, SUM_OF_SQUARES = range(6, 9)
-INPUTS_OF = {0: (0, 0), 1: (1, 1), CAST: (1, 1), LINEAR: (1, 4), SPARSE_ADAM: (4, 4)}
-INPUTS_OF |= dict.fromkeys((SECOND_MOMENT, ADAM, SPARSE_SECOND_MOMENT, SUM_OF_SQUARES), (3, 3))
+ROUNDED_LINEAR, ROUNDED_SECOND_MOMENT = 10, 11
+SECOND_MOMENTS = (SECOND_MOMENT, SPARSE_SECOND_MOMENT, ROUNDED_SECOND_MOMENT)
+INPUTS_OF = {0: (0, 0), 1: (1, 1), CAST: (1, 1), LINEAR: (1, 4), ROUNDED_LINEAR: (1, 4), SPARSE_ADAM: (4, 4)}
+INPUTS_OF |= dict.fromkeys((*SECOND_MOMENTS, ADAM, SUM_OF_SQUARES), (3, 3))
 IDENTITY, ROTATE, FLOAT_SUBTRACT, INT_SUBTRACT, XOR, ROTATED_XOR = range(6)  # Section 10.3
 WHOLE, PLANES, LEADING, GRID, GRID_DELTA, CLASSES, SPARSE, PALETTE = range(8)  # Section 10.4
 RAW, CONSTANT, ZSTD = range(3)  # Section 10.5
@@ -361,8 +363,8 @@ TURN_MAX = 8
 
 def predictor_params(predictor: int, inputs: int) -> int:
     """Section 10.2: bytes of the predictor's own parameters."""
-    lengths = {CAST: 1, LINEAR: 8 * inputs, SECOND_MOMENT: 32, ADAM: 16, SUM_OF_SQUARES: 9}
-    return (lengths | {SPARSE_SECOND_MOMENT: 32, SPARSE_ADAM: 16}).get(predictor, 0)
+    lengths = {CAST: 1, LINEAR: 8 * inputs, ROUNDED_LINEAR: 8 * inputs, ADAM: 16, SPARSE_ADAM: 16, SUM_OF_SQUARES: 9}
+    return (lengths | dict.fromkeys(SECOND_MOMENTS, 32)).get(predictor, 0)
 
 
 def coefficients(params: bytes) -> list[float]:
@@ -418,12 +420,15 @@ def predict(predictor: int, params: bytes, inputs: list[bytes], lane_type: np.dt
         update = rounded(rounded(step * once[1]).astype(float) / denominator.astype(float))
         value = rounded(rounded(once[0] * decay).astype(float) + update.astype(float))
     else:
-        if predictor in (SECOND_MOMENT, SPARSE_SECOND_MOMENT):
+        if predictor in SECOND_MOMENTS:
             v0, m1, m0 = x
             x = [v0, m1 * m1, m1 * m0, m0 * m0]
         total: Array | None = None
         for c, values in zip(coefficients(params), x):
-            total = c * values if total is None else total + c * values
+            product = c * values
+            if total is None and predictor in (ROUNDED_LINEAR, ROUNDED_SECOND_MOMENT):
+                product = rounded(product).astype(float)
+            total = product if total is None else total + product
         assert total is not None
         value = rounded(total)
     found = value.view("<u4")
@@ -690,7 +695,7 @@ def decode_zstd(stored: bytes, length: int) -> bytes:
 def check_head(head: tuple[int, ...], entry: Entry, inputs: list[bytes], coders: list[int]) -> None:
     """Section 10.6: all rules on the head of a record."""
     predictor, transform, layout, lane_width, input_count, stream_count, params_len, raw_len = head
-    reject_if(predictor > SUM_OF_SQUARES or transform > ROTATED_XOR or layout > PALETTE, "encoding", "unsupported")  # R50
+    reject_if(predictor not in INPUTS_OF or transform > ROTATED_XOR or layout > PALETTE, "encoding", "unsupported")  # R50
     least, most = INPUTS_OF[predictor]
     own_params = predictor_params(predictor, len(inputs))
     grid = layout in (GRID, GRID_DELTA)

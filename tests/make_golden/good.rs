@@ -15,7 +15,9 @@ use crate::make_golden::planted::{
     single_chunk,
 };
 use crate::make_golden::state::{State, low, noise, noise_bytes, stepped, weights};
-use crate::make_golden::{compacted, few, few_by_hand, predicted, related, thinned, touched};
+use crate::make_golden::{
+    compacted, few, few_by_hand, predicted, related, rounded, thinned, touched,
+};
 use crate::make_golden::{create, nothing};
 use crate::support::golden::Expected;
 use crate::support::hostile::{Codes, Record};
@@ -24,7 +26,7 @@ use crate::support::hostile::{Codes, Record};
 pub(crate) type Maker = fn(&Path) -> Expected;
 
 /// Each good store and how it is made.
-pub(crate) const STORES: [(&str, Maker); 15] = [
+pub(crate) const STORES: [(&str, Maker); 16] = [
     ("smallest", smallest),
     ("dtypes", dtypes),
     ("encodings", encodings),
@@ -40,6 +42,7 @@ pub(crate) const STORES: [(&str, Maker); 15] = [
     ("few-by-hand", few_by_hand::make),
     ("related", related::make),
     ("touched", touched::make),
+    ("rounded", rounded::make),
 ];
 
 /// One full and one delta checkpoint of one tensor.

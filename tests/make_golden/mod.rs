@@ -14,6 +14,7 @@ mod planted;
 mod predicted;
 mod reject;
 mod related;
+mod rounded;
 mod state;
 mod thinned;
 mod touched;

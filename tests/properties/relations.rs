@@ -142,11 +142,17 @@ fn training(elements: usize, touched: u64, steps: u8) -> Vec<Vec<f32>> {
             let word = u16::from_le_bytes([gradient[2 * at], gradient[2 * at + 1]]);
             let g = (f32::from(word) - 32767.5) * 1e-6;
             all[0][at] = all[0][at] * 0.9 + g * 0.1;
-            all[1][at] = all[1][at] * 0.95 + g * g * 0.05;
+            // Some optimizers scale in place and add; others add what is missing.
+            let in_place = touched.is_multiple_of(2);
+            let mean = |old: f32, new: f32, share: f32| match in_place {
+                true => old * (1.0 - share) + new * share,
+                false => old + (new - old) * share,
+            };
+            all[1][at] = mean(all[1][at], g * g, 0.05);
             all[2][at] = all[2][at] * 0.9999 - 1e-3 * all[0][at] / (all[1][at].sqrt() + 1e-8);
             all[3][at] -= 0.1 * all[0][at];
             all[4][at] = all[2][at];
-            all[5][at] = all[5][at] * 0.9 + all[2][at] * 0.1;
+            all[5][at] = mean(all[5][at], all[2][at], 0.1);
             all[6][at] += g * g * 100.0;
             all[7][at] -= 0.01 * g * 10.0 / all[6][at].sqrt();
         }

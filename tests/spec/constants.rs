@@ -112,7 +112,7 @@ fn in_code() -> BTreeMap<String, Value> {
     let kind = |kind: FileKind| String::from_utf8(kind.code().to_vec()).unwrap();
     let texts = [
         ("SPEC_VERSION", version),
-        ("SPEC_DATE", "2026-11-27".into()),
+        ("SPEC_DATE", "2026-11-28".into()),
         ("LIBRARY_VERSION", "0.1.0".into()),
         ("KIND_STORE", kind(FileKind::Store)),
         ("KIND_PACK", kind(FileKind::Pack)),
@@ -174,17 +174,17 @@ fn no_limit_of_the_code_is_left_out() {
 fn versions_and_dates_agree_everywhere() {
     let status = document::section("0. Status");
     for said in [
-        "version **1.4**",
-        "dated **2026-11-27**",
+        "version **1.5**",
+        "dated **2026-11-28**",
         "milepost\n**0.1.0**",
     ] {
         assert!(status.contains(said), "{said}");
     }
     assert_eq!(
         table("Appendix F.").rows.last().unwrap()[..2],
-        ["1.4", "2026-11-27"]
+        ["1.5", "2026-11-28"]
     );
-    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.4");
+    assert_eq!(table("18. Versions").rows.last().unwrap()[0], "1.5");
 }
 
 #[test]

@@ -70,11 +70,15 @@ pub enum Predictor {
     SparseAdam,
     /// A sum of squares, from itself and the weight that Adagrad moved by it.
     SumOfSquares,
+    /// As `Linear`, with the first product rounded on its own.
+    RoundedLinear,
+    /// As `SecondMoment`, with the first product rounded on its own.
+    RoundedSecondMoment,
 }
 
 impl Predictor {
     /// Every predictor, in the order of the registry.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::None,
         Self::Base,
         Self::Cast,
@@ -84,6 +88,8 @@ impl Predictor {
         Self::SparseSecondMoment,
         Self::SparseAdam,
         Self::SumOfSquares,
+        Self::RoundedLinear,
+        Self::RoundedSecondMoment,
     ];
 
     /// The code on disk.
@@ -99,6 +105,8 @@ impl Predictor {
             Self::SparseSecondMoment => 6,
             Self::SparseAdam => 7,
             Self::SumOfSquares => 8,
+            Self::RoundedLinear => 10,
+            Self::RoundedSecondMoment => 11,
         }
     }
 
@@ -115,6 +123,8 @@ impl Predictor {
             Self::SparseSecondMoment => "sparse-second-moment",
             Self::SparseAdam => "sparse-adam",
             Self::SumOfSquares => "sum-of-squares",
+            Self::RoundedLinear => "rounded-linear",
+            Self::RoundedSecondMoment => "rounded-second-moment",
         }
     }
 
@@ -124,10 +134,12 @@ impl Predictor {
         match self {
             Self::None => 0..=0,
             Self::Base | Self::Cast => 1..=1,
-            Self::Linear => 1..=INPUTS_MAX,
-            Self::SecondMoment | Self::Adam | Self::SparseSecondMoment | Self::SumOfSquares => {
-                3..=3
-            }
+            Self::Linear | Self::RoundedLinear => 1..=INPUTS_MAX,
+            Self::SecondMoment
+            | Self::Adam
+            | Self::SparseSecondMoment
+            | Self::SumOfSquares
+            | Self::RoundedSecondMoment => 3..=3,
             Self::SparseAdam => 4..=4,
         }
     }

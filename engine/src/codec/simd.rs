@@ -193,6 +193,9 @@ mod tests {
             (Prediction::Linear(vec![0.5, -1.25]), 2),
             (Prediction::Linear(vec![0.5, -1.25, 1e-9]), 3),
             (Prediction::SecondMoment([0.95, 0.05, 0.01, 0.02]), 3),
+            (Prediction::RoundedLinear(vec![0.3]), 1),
+            (Prediction::RoundedLinear(vec![0.3, -1.25, 1e-9]), 3),
+            (Prediction::RoundedSecondMoment([0.95, 0.05, 0.01, 0.02]), 3),
             (Prediction::Adam(step), 3),
         ];
         for (prediction, count) in predictions {

@@ -12,7 +12,7 @@ pub const ENVELOPE_LEN: usize = 32;
 /// The format's major version: a reader refuses a larger one.
 pub const VERSION_MAJOR: u16 = 1;
 /// The format's minor version: a reader accepts a larger one.
-pub const VERSION_MINOR: u16 = 4;
+pub const VERSION_MINOR: u16 = 5;
 /// Feature flags without which this reader can read; none are defined yet.
 pub const READER_FLAGS_KNOWN: u32 = 0;
 /// Feature flags without which this writer can write; none are defined yet.

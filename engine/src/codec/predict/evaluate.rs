@@ -43,63 +43,90 @@ fn lanes_mut(bytes: &mut [u8]) -> &mut [[u8; LANE_LEN]] {
     bytes.as_chunks_mut().0
 }
 
-/// `c[0] * x[0] + c[1] * x[1] + ..`, added from the left.
-pub(super) fn linear(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+/// A product; of a mean that was scaled in place, rounded as its lane was.
+#[inline(always)]
+fn scaled<const ROUNDED: bool>(c: f64, x: f64) -> f64 {
+    if ROUNDED {
+        f64::from(round(c * x))
+    } else {
+        c * x
+    }
+}
+
+/// `c[0] * x[0] + c[1] * x[1] + ..`, added from the left; the first product may be rounded.
+pub(super) fn linear<const ROUNDED: bool>(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
     simd::widest(
         #[inline(always)]
-        || linear_inline(coefficients, inputs, out),
+        || linear_inline::<ROUNDED>(coefficients, inputs, out),
     );
 }
 
 #[inline(always)]
-fn linear_inline(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+fn linear_inline<const ROUNDED: bool>(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+    let first = |c: &f64, x| scaled::<ROUNDED>(*c, number(x));
     match (coefficients, inputs) {
         ([a], [x]) => {
             for (p, x) in lanes_mut(out).iter_mut().zip(lanes(x)) {
-                *p = or_first(round(a * number(x)), x);
+                *p = or_first(round(first(a, x)), x);
             }
         }
         ([a, b], [x, y]) => {
             let inputs = lanes(x).iter().zip(lanes(y));
             for (p, (x, y)) in lanes_mut(out).iter_mut().zip(inputs) {
-                *p = or_first(round(a * number(x) + b * number(y)), x);
+                *p = or_first(round(first(a, x) + b * number(y)), x);
             }
         }
         ([a, b, c], [x, y, z]) => {
             let inputs = lanes(x).iter().zip(lanes(y)).zip(lanes(z));
             for (p, ((x, y), z)) in lanes_mut(out).iter_mut().zip(inputs) {
-                *p = or_first(round(a * number(x) + b * number(y) + c * number(z)), x);
+                *p = or_first(round(first(a, x) + b * number(y) + c * number(z)), x);
             }
         }
-        _ => linear_of_many(coefficients, inputs, out),
+        _ => linear_of_many::<ROUNDED>(coefficients, inputs, out),
     }
 }
 
-fn linear_of_many(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
-    let Some(first) = inputs.first() else { return };
-    for (at, (p, first)) in lanes_mut(out).iter_mut().zip(lanes(first)).enumerate() {
+fn linear_of_many<const ROUNDED: bool>(coefficients: &[f64], inputs: &[&[u8]], out: &mut [u8]) {
+    let mut terms = coefficients.iter().zip(inputs);
+    let Some((c, first)) = terms.next() else {
+        return;
+    };
+    for (at, (p, x)) in lanes_mut(out).iter_mut().zip(lanes(first)).enumerate() {
         let lane = |input: &&[u8]| lanes(input).get(at).map_or(0.0, number);
-        let products = coefficients.iter().zip(inputs).map(|(c, x)| c * lane(x));
-        let sum = products.reduce(|sum, product| sum + product);
-        *p = or_first(round(sum.unwrap_or_default()), first);
+        let start = scaled::<ROUNDED>(*c, number(x));
+        let sum = terms.clone().fold(start, |sum, (c, x)| sum + c * lane(x));
+        *p = or_first(round(sum), x);
     }
 }
 
-/// `c[0] * v0 + c[1] * (m1 * m1) + c[2] * (m1 * m0) + c[3] * (m0 * m0)`, added from the left.
-pub(super) fn second_moment(c: [f64; 4], v0: &[u8], m1: &[u8], m0: &[u8], out: &mut [u8]) {
+/// `c[0] * v0 + c[1] * (m1 * m1) + c[2] * (m1 * m0) + c[3] * (m0 * m0)`, added from the left; the
+/// first product may be rounded.
+pub(super) fn second_moment<const ROUNDED: bool>(
+    c: [f64; 4],
+    v0: &[u8],
+    m1: &[u8],
+    m0: &[u8],
+    out: &mut [u8],
+) {
     simd::widest(
         #[inline(always)]
-        || second_moment_inline(c, v0, m1, m0, out),
+        || second_moment_inline::<ROUNDED>(c, v0, m1, m0, out),
     );
 }
 
 #[inline(always)]
-fn second_moment_inline(c: [f64; 4], v0: &[u8], m1: &[u8], m0: &[u8], out: &mut [u8]) {
+fn second_moment_inline<const ROUNDED: bool>(
+    c: [f64; 4],
+    v0: &[u8],
+    m1: &[u8],
+    m0: &[u8],
+    out: &mut [u8],
+) {
     let [a, b, c, d] = c;
     let inputs = lanes(v0).iter().zip(lanes(m1)).zip(lanes(m0));
     for (p, ((v0, m1), m0)) in lanes_mut(out).iter_mut().zip(inputs) {
-        let (v, m1, m0) = (number(v0), number(m1), number(m0));
-        let sum = a * v + b * (m1 * m1) + c * (m1 * m0) + d * (m0 * m0);
+        let (kept, m1, m0) = (scaled::<ROUNDED>(a, number(v0)), number(m1), number(m0));
+        let sum = kept + b * (m1 * m1) + c * (m1 * m0) + d * (m0 * m0);
         *p = or_first(round(sum), v0);
     }
 }
@@ -400,7 +427,7 @@ mod tests {
     fn what_is_no_number_gives_way_to_the_first_input() {
         let (x, y) = (lanes_of(3), lanes_of(5));
         let mut out = vec![0; x.len()];
-        linear(&[1.0, 1.0], &[&x, &y], &mut out);
+        linear::<false>(&[1.0, 1.0], &[&x, &y], &mut out);
         for (at, p) in lanes(&out).iter().enumerate() {
             let sum = number(&lanes(&x)[at]) + number(&lanes(&y)[at]);
             if round(sum).is_finite() {
@@ -411,13 +438,54 @@ mod tests {
         }
     }
 
+    type Sum = fn(&[f64], &[&[u8]], &mut [u8]);
+
     #[test]
     fn many_inputs_are_added_as_few_are() {
         let (x, y) = (lanes_of(3), lanes_of(5));
-        let (mut few, mut many) = (vec![0; x.len()], vec![0; x.len()]);
-        linear(&[0.25, 3.0], &[&x, &y], &mut few);
-        linear_of_many(&[0.25, 3.0], &[&x, &y], &mut many);
-        assert_eq!(few, many);
+        for rounded in [false, true] {
+            let (mut few, mut many) = (vec![0; x.len()], vec![0; x.len()]);
+            let (linear, linear_of_many) = if rounded {
+                (linear::<true> as Sum, linear_of_many::<true> as Sum)
+            } else {
+                (linear::<false> as Sum, linear_of_many::<false> as Sum)
+            };
+            linear(&[0.3, 3.0], &[&x, &y], &mut few);
+            linear_of_many(&[0.3, 3.0], &[&x, &y], &mut many);
+            assert_eq!(few, many);
+        }
+    }
+
+    /// A mean and a moment as `mul_` and `add_` leave them: the first product has a rounding of its
+    /// own, which is seen where the sum rounds the other way without it.
+    #[test]
+    fn what_is_scaled_in_place_is_rounded_first() {
+        let (x, y) = (lanes_of(3), lanes_of(7));
+        let (mut rounded, mut plain) = (vec![0; x.len()], vec![0; x.len()]);
+        let (a, b) = (0.95f32, 0.25);
+        linear::<true>(&[a.into(), b], &[&x, &y], &mut rounded);
+        linear::<false>(&[a.into(), b], &[&x, &y], &mut plain);
+        let value = |bytes: &[u8], at: usize| f32::from_le_bytes(lanes(bytes)[at]);
+        let (mut compared, mut differing) = (0, 0);
+        for at in 0..lanes(&x).len() {
+            let (scaled, other) = (value(&x, at) * a, value(&y, at) * 0.25);
+            let sum = scaled + other;
+            if [value(&x, at), value(&y, at), scaled, other, sum]
+                .iter()
+                .all(|x| x.is_normal())
+            {
+                assert_eq!(value(&rounded, at).to_bits(), sum.to_bits(), "lane {at}");
+                compared += 1;
+                differing += u32::from(value(&plain, at) != sum);
+            }
+        }
+        assert!(compared > 100 && differing > 0, "{differing} of {compared}");
+
+        let mut moment = vec![0; x.len()];
+        let zero = vec![0; x.len()];
+        second_moment::<true>([a.into(), b, 0.0, 0.0], &x, &zero, &zero, &mut moment);
+        linear::<true>(&[a.into()], &[&x], &mut rounded);
+        assert_eq!(moment, rounded);
     }
 
     #[test]

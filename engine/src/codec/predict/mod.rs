@@ -9,6 +9,7 @@
 mod cast;
 mod evaluate;
 pub(super) mod fit;
+mod fit_rounded;
 mod fit_sparse;
 
 use crate::codec::Predictor;
@@ -43,6 +44,10 @@ pub enum Prediction {
     SparseAdam(AdamStep),
     /// Of `s0, w1, w0`: what Adagrad's sum is after it moved the weight, or was before.
     SumOfSquares(AdagradStep),
+    /// The same as `Linear` of a mean that was first scaled in place: that product is rounded.
+    RoundedLinear(Vec<f64>),
+    /// The same as `SecondMoment` of a moment that was first scaled in place.
+    RoundedSecondMoment([f64; 4]),
 }
 
 /// Adagrad moves a weight by `rate * g / sqrt(s1)` with `s1 = s0 + g * g`: hence
@@ -81,6 +86,8 @@ impl Prediction {
             Self::SparseSecondMoment(_) => Predictor::SparseSecondMoment,
             Self::SparseAdam(_) => Predictor::SparseAdam,
             Self::SumOfSquares(_) => Predictor::SumOfSquares,
+            Self::RoundedLinear(_) => Predictor::RoundedLinear,
+            Self::RoundedSecondMoment(_) => Predictor::RoundedSecondMoment,
         }
     }
 
@@ -89,8 +96,10 @@ impl Prediction {
         match predictor {
             Predictor::None | Predictor::Base => 0,
             Predictor::Cast => 1,
-            Predictor::Linear => inputs * 8,
-            Predictor::SecondMoment | Predictor::SparseSecondMoment => 32,
+            Predictor::Linear | Predictor::RoundedLinear => inputs * 8,
+            Predictor::SecondMoment
+            | Predictor::SparseSecondMoment
+            | Predictor::RoundedSecondMoment => 32,
             Predictor::Adam | Predictor::SparseAdam => 16,
             Predictor::SumOfSquares => 9,
         }
@@ -103,14 +112,12 @@ impl Prediction {
             Self::Cast(half) => {
                 w.u8(half.code());
             }
-            Self::Linear(coefficients) => coefficients.iter().for_each(|c| {
-                w.u64(c.to_bits());
-            }),
-            Self::SecondMoment(coefficients) | Self::SparseSecondMoment(coefficients) => {
-                coefficients.iter().for_each(|c| {
-                    w.u64(c.to_bits());
-                });
+            Self::Linear(coefficients) | Self::RoundedLinear(coefficients) => {
+                write_wide(&mut w, coefficients);
             }
+            Self::SecondMoment(coefficients)
+            | Self::SparseSecondMoment(coefficients)
+            | Self::RoundedSecondMoment(coefficients) => write_wide(&mut w, coefficients),
             Self::SumOfSquares(step) => {
                 w.u8(u8::from(step.is_backward));
                 w.u64(step.inverse_rate.to_bits());
@@ -131,12 +138,11 @@ impl Prediction {
             Predictor::None => return Ok(None),
             Predictor::Base => Self::Base,
             Predictor::Cast => Self::Cast(Half::from_code(r.u8()?).ok_or_else(bad_params)?),
-            Predictor::Linear => {
-                let count = params.len() / 8;
-                Self::Linear((0..count).map(|_| wide(&mut r)).collect::<Result<_>>()?)
-            }
+            Predictor::Linear => Self::Linear(wide_all(&mut r, params)?),
+            Predictor::RoundedLinear => Self::RoundedLinear(wide_all(&mut r, params)?),
             Predictor::SecondMoment => Self::SecondMoment(wide_four(&mut r)?),
             Predictor::SparseSecondMoment => Self::SparseSecondMoment(wide_four(&mut r)?),
+            Predictor::RoundedSecondMoment => Self::RoundedSecondMoment(wide_four(&mut r)?),
             Predictor::Adam => Self::Adam(adam_step(&mut r)?),
             Predictor::SparseAdam => Self::SparseAdam(adam_step(&mut r)?),
             Predictor::SumOfSquares => Self::SumOfSquares(AdagradStep {
@@ -169,7 +175,9 @@ impl Prediction {
             | Predictor::Adam
             | Predictor::SparseSecondMoment
             | Predictor::SparseAdam
-            | Predictor::SumOfSquares => Some(LANE_LEN),
+            | Predictor::SumOfSquares
+            | Predictor::RoundedLinear
+            | Predictor::RoundedSecondMoment => Some(LANE_LEN),
         }
     }
 
@@ -178,11 +186,21 @@ impl Prediction {
         match (self, inputs) {
             (Self::Base, [base]) => out.copy_from_slice(base),
             (Self::Cast(half), [wide]) => half.cast(wide, out),
-            (Self::Linear(coefficients), inputs) => evaluate::linear(coefficients, inputs, out),
-            (Self::SecondMoment(c), [v0, m1, m0]) => evaluate::second_moment(*c, v0, m1, m0, out),
+            (Self::Linear(coefficients), inputs) => {
+                evaluate::linear::<false>(coefficients, inputs, out);
+            }
+            (Self::RoundedLinear(coefficients), inputs) => {
+                evaluate::linear::<true>(coefficients, inputs, out);
+            }
+            (Self::SecondMoment(c), [v0, m1, m0]) => {
+                evaluate::second_moment::<false>(*c, v0, m1, m0, out);
+            }
+            (Self::RoundedSecondMoment(c), [v0, m1, m0]) => {
+                evaluate::second_moment::<true>(*c, v0, m1, m0, out);
+            }
             (Self::Adam(step), [w0, m1, v1]) => evaluate::adam(*step, w0, m1, v1, out),
             (Self::SparseSecondMoment(c), [v0, m1, m0]) => {
-                evaluate::second_moment(*c, v0, m1, m0, out);
+                evaluate::second_moment::<false>(*c, v0, m1, m0, out);
                 evaluate::keep_untouched(v0, m1, m0, out);
             }
             (Self::SparseAdam(step), [w0, m1, v1, m0]) => {
@@ -218,6 +236,16 @@ fn wide(r: &mut Reader<'_>) -> Result<f64> {
 pub(super) fn is_coefficient(value: f64) -> bool {
     let limit = 2f64.powi(EXPONENT_MAX);
     value == 0.0 || (1.0 / limit..=limit).contains(&value.abs())
+}
+
+fn wide_all(r: &mut Reader<'_>, params: &[u8]) -> Result<Vec<f64>> {
+    (0..params.len() / 8).map(|_| wide(r)).collect()
+}
+
+fn write_wide(w: &mut Writer, coefficients: &[f64]) {
+    for coefficient in coefficients {
+        w.u64(coefficient.to_bits());
+    }
 }
 
 fn wide_four(r: &mut Reader<'_>) -> Result<[f64; 4]> {
@@ -277,6 +305,8 @@ mod tests {
             (Prediction::SparseSecondMoment([0.0, 1.0, -2.0, 0.5]), 3),
             (Prediction::SparseAdam(step), 4),
             (Prediction::SumOfSquares(adagrad), 3),
+            (Prediction::RoundedLinear(vec![0.999, 0.0, 1e-3]), 3),
+            (Prediction::RoundedSecondMoment([0.5, 0.0, -2.0, 1.0]), 3),
         ];
         for (prediction, inputs) in predictions {
             assert_eq!(back(&prediction, inputs).unwrap(), Some(prediction));
@@ -289,6 +319,9 @@ mod tests {
             5e-324,
         ] {
             assert!(back(&Prediction::Linear(vec![1.0, strange]), 2).is_err());
+            assert!(back(&Prediction::RoundedLinear(vec![strange, 1.0]), 2).is_err());
+            let four = [0.5, 1.0, strange, 1.0];
+            assert!(back(&Prediction::RoundedSecondMoment(four), 3).is_err());
         }
         for strange in [f32::NAN, f32::INFINITY, 1e-40] {
             let prediction = Prediction::Adam(AdamStep {
