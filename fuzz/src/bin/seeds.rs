@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         ("tag", behind_envelope(&files, |p| p.starts_with("tags/"))),
         ("cache_file", vec![cache(&files)]),
         ("pack_index", indexes(&files)),
-        ("record", records()),
+        ("record", [records(), worked_records()?].concat()),
         ("manifest", manifests(&files)),
         ("codec_roundtrip", chunks()),
         ("store_model", noise(&[64, 256, 1024, 2048])),
@@ -129,6 +129,38 @@ fn records() -> Vec<Vec<u8>> {
         .map(record)
         .collect::<Result<_>>()
         .unwrap_or_default()
+}
+
+/// The worked records of the format's document, behind the output's length and the inputs.
+fn worked_records() -> Result<Vec<Vec<u8>>> {
+    let failed = |e| milepost_engine::Error::io("read the worked records", e);
+    let document = fs::read_to_string("../format-spec.md").map_err(failed)?;
+    let blocks = document.split("```record\n").skip(1);
+    Ok(blocks.filter_map(worked_record).collect())
+}
+
+fn worked_record(block: &str) -> Option<Vec<u8>> {
+    let mut inputs = Vec::new();
+    let (mut record, mut len) = (Vec::new(), 0);
+    for line in block.lines().take_while(|line| *line != "```") {
+        let (name, digits) = line.split_once(' ').unwrap_or((line, ""));
+        let hex = digits.split_whitespace();
+        let bytes = hex.map(|byte| u8::from_str_radix(byte, 16));
+        let bytes = bytes.collect::<std::result::Result<Vec<u8>, _>>().ok()?;
+        match name {
+            "record" => record = bytes,
+            "input" if !bytes.is_empty() => inputs.push(list(bytes.into_iter().map(|b| vec![b]))),
+            "output" => len = u16::try_from(bytes.len()).ok()?,
+            _ => {}
+        }
+    }
+    Some([len.to_le_bytes().to_vec(), list(inputs.into_iter()), record].concat())
+}
+
+/// Items as `arbitrary` reads a list: an odd byte before each, an even one at the end.
+fn list(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let items = items.map(|item| [vec![1], item].concat());
+    items.chain([vec![0]]).flatten().collect()
 }
 
 /// Codes for lane, transform and level, then base and chunk.
