@@ -347,19 +347,22 @@ pub(super) mod tests {
     /// nothing of rate and decay.
     #[test]
     fn a_step_of_adam_is_found_to_the_bit() {
-        let (decay, step, scale) = (1.0 - 5.7e-5f32, -5.7e-4f32, 0.97f32);
+        let (decay, step) = (1.0 - 5.7e-5f32, -5.7e-4f32);
         let w0: Vec<f32> = noise(1).map(|n| n * n * n * 0.5).collect();
         let m1: Vec<f32> = noise(2).map(|n| n * 1e-3).collect();
         let v1: Vec<f32> = noise(3).map(|n| n * n * 1e-6 + 1e-7).collect();
-        let lanes = w0.iter().zip(m1.iter().zip(&v1));
-        let made: Vec<f32> = lanes
-            .map(|(w, (m, v))| w * decay + step * m / (v.sqrt() / scale + 1e-8))
-            .collect();
-        let made = bytes(&made);
         let inputs = [&w0, &m1, &v1].map(|values| bytes(values));
         let inputs = inputs.each_ref().map(Vec::as_slice);
-        let found = fit(Predictor::Adam, &made, &inputs).unwrap();
-        let share = share_made(&found, &made, &inputs);
-        assert!(share > 0.9, "{share} by {found:?}");
+        // Epsilon counts in full after many steps, for less after few.
+        for (scale, least) in [(1.0, 0.99), (0.97, 0.9), (0.3, 0.9)] {
+            let lanes = w0.iter().zip(m1.iter().zip(&v1));
+            let made: Vec<f32> = lanes
+                .map(|(w, (m, v))| w * decay + step * m / (v.sqrt() / scale + 1e-8))
+                .collect();
+            let made = bytes(&made);
+            let found = fit(Predictor::Adam, &made, &inputs).unwrap();
+            let share = share_made(&found, &made, &inputs);
+            assert!(share > least, "{scale}: {share} by {found:?}");
+        }
     }
 }
