@@ -233,6 +233,11 @@ struct Found {
 }
 
 impl Steps {
+    /// The weight, and `m / (sqrt(v) + epsilon)`.
+    fn columns(&self, epsilon: f64) -> Vec<Vec<f64>> {
+        vec![self.w0.clone(), self.update(epsilon, 1)]
+    }
+
     /// `m / (sqrt(v) + epsilon)`, to a power of the denominator.
     fn update(&self, epsilon: f64, power: i32) -> Vec<f64> {
         let lanes = self.m1.iter().zip(&self.roots);
@@ -242,8 +247,8 @@ impl Steps {
     }
 
     fn solve(&self, epsilon: f64) -> Option<Found> {
-        let update = self.update(epsilon, 1);
-        let columns = vec![self.w0.clone(), update.clone()];
+        let columns = self.columns(epsilon);
+        let update = columns.last()?.clone();
         let solved = solve(columns, self.w1.clone(), &self.weights)?;
         let [decay, step] = <[f64; 2]>::try_from(solved).ok()?;
         let lanes = self.w1.iter().zip(&self.w0);
@@ -259,15 +264,25 @@ impl Steps {
         })
     }
 
+    /// What was found, learnt better if it is one step that made all lanes: of many steps at once
+    /// nothing comes out to the bit.
+    fn refine(mut self, found: Found) -> Option<Found> {
+        let columns = self.columns(found.epsilon);
+        let hits = fit_rounded::hits_plain(&columns, &[found.decay, found.step], &self.w1);
+        if !fit_rounded::is_made_at_once(hits, self.w1.len()) {
+            return Some(found);
+        }
+        self.weights = of_rounding(&self.w1, &self.w0);
+        let found = self.solve(found.epsilon)?;
+        Some(self.refine_epsilon(found))
+    }
+
     /// The same with an epsilon that suits better, if that is to be seen: before the second
     /// moment's bias correction is 1, the number that was chosen counts for less.
-    fn refine(&self, mut found: Found) -> Found {
+    fn refine_epsilon(&self, mut found: Found) -> Found {
         for _ in 0..ROUNDS {
-            let columns = vec![
-                self.w0.clone(),
-                self.update(found.epsilon, 1),
-                self.update(found.epsilon, 2),
-            ];
+            let mut columns = self.columns(found.epsilon);
+            columns.push(self.update(found.epsilon, 2));
             let Some(solved) = solve(columns, self.w1.clone(), &self.weights) else {
                 break;
             };
@@ -293,7 +308,7 @@ fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
         return None;
     }
     let steps = Steps {
-        weights: of_rounding(&w1, &w0),
+        weights: vec![1.0; w1.len()],
         roots: v1.iter().map(|v| v.max(0.0).sqrt()).collect(),
         w0,
         m1,
@@ -301,7 +316,7 @@ fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
     };
     let tried = EPSILONS.iter().filter_map(|e| steps.solve(f64::from(*e)));
     let best = tried.min_by(|a, b| a.missed.total_cmp(&b.missed))?;
-    let best = steps.refine(best);
+    let best = steps.refine(best)?;
     let [decay, step, epsilon] = [best.decay, best.step, best.epsilon].map(|c| c as f32);
     let fits = [decay, step, epsilon]
         .iter()

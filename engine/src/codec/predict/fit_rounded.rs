@@ -11,6 +11,22 @@ use crate::codec::predict::fit::solve;
 /// no rounding will make it one.
 const HITS_MIN: usize = 8;
 
+/// Whether as many lanes come out to the bit as do if one step made all of them.
+pub(super) const fn is_made_at_once(hits: usize, lanes: usize) -> bool {
+    hits * HITS_MIN >= lanes
+}
+
+/// How many lanes a sum of columns makes to the bit.
+pub(super) fn hits_plain(columns: &[Vec<f64>], coefficients: &[f64], y: &[f64]) -> usize {
+    match (columns.split_first(), coefficients.first()) {
+        (Some((first, others)), Some(factor)) => {
+            let first: Vec<f64> = first.iter().map(|x| factor * x).collect();
+            hits(&first, others, coefficients, y)
+        }
+        _ => 0,
+    }
+}
+
 /// The coefficients that make most of the lanes, and whether their first product is rounded: those
 /// that were `solved` without, or others with a first factor that it may have been.
 pub(super) fn whichever_hits_more(
@@ -23,9 +39,8 @@ pub(super) fn whichever_hits_more(
     else {
         return (solved, false);
     };
-    let plain: Vec<f64> = first.iter().map(|x| factor * x).collect();
-    let mut best = (hits(&plain, others, &solved, y), solved, false);
-    if best.0 * HITS_MIN < y.len() {
+    let mut best = (hits_plain(columns, &solved, y), solved, false);
+    if !is_made_at_once(best.0, y.len()) {
         return (best.1, false);
     }
     for factor in factors_near(factor) {
