@@ -5,7 +5,7 @@
 //! a bit off rounds half of the lanes another way.
 
 use crate::codec::predict::evaluate::round;
-use crate::codec::predict::fit::solve;
+use crate::codec::predict::fit;
 
 /// Fewer lanes than one in so many that are hit at first: this is no mean that was moved once, and
 /// no rounding will make it one.
@@ -28,20 +28,14 @@ pub(super) fn hits_plain(columns: &[Vec<f64>], coefficients: &[f64], y: &[f64]) 
 }
 
 /// The coefficients that make most of the lanes, and whether their first product is rounded: those
-/// that were `solved` without, or others with a first factor that it may have been.
-pub(super) fn whichever_hits_more(
-    columns: &[Vec<f64>],
-    y: &[f64],
-    weights: &[f64],
-    solved: Vec<f64>,
-) -> (Vec<f64>, bool) {
-    let (Some((first, others)), Some(factor)) = (columns.split_first(), solved.first().copied())
-    else {
-        return (solved, false);
-    };
+/// of least squares, or others with a first factor that it may have been.
+pub(super) fn solve(columns: &[Vec<f64>], y: &[f64], weights: &[f64]) -> Option<(Vec<f64>, bool)> {
+    let solved = fit::solve(columns.to_vec(), y.to_vec(), weights)?;
+    let (first, others) = columns.split_first()?;
+    let factor = *solved.first()?;
     let mut best = (hits_plain(columns, &solved, y), solved, false);
     if !is_made_at_once(best.0, y.len()) {
-        return (best.1, false);
+        return Some((best.1, false));
     }
     for factor in factors_near(factor) {
         let scaled: Vec<f64> = first.iter().map(|x| f64::from(round(factor * x))).collect();
@@ -50,7 +44,7 @@ pub(super) fn whichever_hits_more(
             .zip(&scaled)
             .map(|(y, scaled)| y - scaled)
             .collect();
-        let Some(solved) = solve(others.to_vec(), rest, weights) else {
+        let Some(solved) = fit::solve(others.to_vec(), rest, weights) else {
             continue;
         };
         let solved = [vec![factor], solved].concat();
@@ -59,7 +53,7 @@ pub(super) fn whichever_hits_more(
             best = (found, solved, true);
         }
     }
-    (best.1, best.2)
+    Some((best.1, best.2))
 }
 
 /// Factors of binary32 that a fit may have meant: the nearest, and the nearest that lies off 1 by

@@ -9,6 +9,7 @@
 mod cast;
 mod evaluate;
 pub(super) mod fit;
+mod fit_adam;
 mod fit_rounded;
 mod fit_sparse;
 
