@@ -105,6 +105,26 @@ pub fn estimated_cost(estimate: &Estimate, raw_len: usize) -> u64 {
     estimate.stored_len as u64 + pass
 }
 
+/// What one record takes more than another that it is a patch of: few lanes change, and as many
+/// are likely to change again.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Bytes of the patch.
+    pub len: usize,
+    /// What it costs in a restore.
+    pub cost: u64,
+}
+
+impl Step {
+    /// Bytes of a record and of the patches that may follow it, on average: as many as the `room`
+    /// that is left of the budget and `depth` allow.
+    #[must_use]
+    pub fn average(self, stored_len: usize, room: u64, depth: u8) -> u64 {
+        let followers = (room / self.cost.max(1)).min(depth.into());
+        (stored_len as u64 + followers * self.len as u64) / (followers + 1)
+    }
+}
+
 /// One base that a new record may be coded against.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -270,6 +290,16 @@ mod tests {
             records.abs_diff(best) <= 1,
             "renewed after {records}, best {best}"
         );
+    }
+
+    #[test]
+    fn followers_are_as_many_as_budget_and_depth_allow() {
+        let step = Step { len: 10, cost: 60 };
+        assert_eq!(step.average(800, 0, 9), 800, "no room");
+        assert_eq!(step.average(800, 59, 9), 800);
+        assert_eq!(step.average(800, 60, 9), 810 / 2);
+        assert_eq!(step.average(800, 6000, 9), 890 / 10, "as deep as it may be");
+        assert_eq!(Step { len: 0, cost: 0 }.average(7, 0, 0), 7);
     }
 
     /// Few values change: ten deltas of 60 fit on one full record, and then the budget is used

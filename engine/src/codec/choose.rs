@@ -172,7 +172,7 @@ pub(crate) fn best_method(form: Form, raw: &[u8], base: Option<&[u8]>) -> Choice
                 let samples = (sample.as_slice(), base_sample);
                 let base = base.unwrap_or_default();
                 let fit = judge_sparse(lane, method.transform, raw, base, samples);
-                let bits = fit.map_or(f32::INFINITY, |fit| fit.bits);
+                let bits = fit.as_ref().map_or(f32::INFINITY, |fit| fit.bits);
                 (bits, fit.map(Learnt::Sparse))
             }
             Layout::Palette => {
@@ -252,6 +252,27 @@ fn judge_sparse(
     sample: (&[u8], &[u8]),
 ) -> Option<SparseFit> {
     with_word!(lane.width, W => sparse::judge::<W>(transform, raw, base, sample))
+}
+
+/// The best patch of a base, if few lanes differ from it.
+pub(crate) fn patch(lane: Lane, raw: &[u8], base: &[u8]) -> Option<Choice> {
+    let transform = match lane.float {
+        true => Transform::FloatSubtract,
+        false => Transform::IntSubtract,
+    };
+    let choice = |layout, bits, learnt| Choice {
+        method: Method { transform, layout },
+        bits,
+        learnt: Some(learnt),
+    };
+    let fit = with_word!(lane.width, W => sparse::judge_patch::<W>(transform, raw, base))?;
+    let sparse = choice(Layout::Sparse, fit.bits, Learnt::Sparse(fit));
+    // Of halves a few bits change, where exponents tell how many.
+    let halves = lane.float && lane.width == 2;
+    let classes = halves.then(|| fit_classes(lane, transform, raw, base));
+    let classes = classes.flatten().filter(|fit| fit.bits < sparse.bits);
+    let classes = classes.map(|fit| choice(Layout::Classes, fit.bits, Learnt::Classes(fit)));
+    Some(classes.unwrap_or(sparse))
 }
 
 /// The values of a chunk, if they are few.

@@ -8,7 +8,7 @@ use crate::codec::grid::Levels;
 use crate::codec::grid_fit::Fit;
 use crate::codec::leading::{self, Shifts};
 use crate::codec::palette::{self, PaletteFit};
-use crate::codec::sparse;
+use crate::codec::sparse::{self, Parted};
 use crate::codec::word::Word;
 use crate::codec::{Layout, Prediction, Workspace, planes, residual};
 use crate::dtype::Lane;
@@ -37,6 +37,7 @@ pub(super) fn encode_words<W: Word>(
         transform,
         layout: Layout::Planes,
     };
+    let lanes = chunk.raw.len() / W::BYTES;
     match (method.layout, learnt) {
         // Leading bits need a base to learn their shifts by.
         (Layout::Leading, _) if W::BYTES > 1 && !chunk.base.is_empty() => {
@@ -48,7 +49,14 @@ pub(super) fn encode_words<W: Word>(
         (Layout::Grid | Layout::GridDelta, Some(Learnt::Grid(fit))) => {
             encode_grid::<W>(chunk, fit, method, workspace, out)
         }
-        (Layout::Sparse, _) => encode_sparse::<W>(chunk, method, workspace, out),
+        (Layout::Sparse, Some(Learnt::Sparse(fit))) if fit.parted.lanes == lanes => {
+            encode_sparse::<W>(chunk, &fit.parted, method, workspace, out)
+        }
+        (Layout::Sparse, _) => {
+            let words = residuals_in::<W>(&mut workspace.words, method, chunk.raw, chunk.base);
+            let parted = sparse::part(words);
+            encode_sparse::<W>(chunk, &parted, method, workspace, out)
+        }
         (Layout::Palette, Some(Learnt::Palette(fit))) => {
             encode_palette::<W>(chunk, fit, method, workspace, out)
         }
@@ -207,41 +215,33 @@ fn encode_grid<W: Word>(
 
 fn encode_sparse<W: Word>(
     chunk: Chunk<'_>,
+    parted: &Parted,
     method: Method,
     workspace: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> Result<Encoding> {
     let Chunk {
         raw,
-        base,
         made,
         lane,
         level,
+        ..
     } = chunk;
     let Workspace {
-        words,
-        planes,
-        streams,
-        contexts,
-        ..
+        streams, contexts, ..
     } = workspace;
-    let words = residuals_in::<W>(words, method, raw, base);
-    let (mut gaps, mut kept) = (Vec::new(), Vec::new());
-    let counts = sparse::split(words, &mut gaps, &mut kept);
     let mut set = StreamSet::new(level, contexts, streams);
-    if counts.words == 0 {
+    if parted.words == 0 {
         (0..=W::BYTES).for_each(|_| set.push_raw(&[]));
     } else {
-        set.push(&gaps, choose::symbol_plan(&gaps, level))?;
-        planes.resize(counts.words * W::BYTES, 0);
-        planes::scatter(&kept, 0, counts.words, planes);
-        for plane in planes.chunks_exact(counts.words) {
-            set.push(plane, choose::symbol_plan(plane, level))?;
+        for stream in [parted.gaps.as_slice()].into_iter().chain(parted.planes()) {
+            set.push(stream, choose::symbol_plan(stream, level))?;
         }
     }
-    let encoding = set.finish(raw.len(), lane, method, made, &counts.to_params(), out)?;
+    let params = parted.counts().to_params();
+    let encoding = set.finish(raw.len(), lane, method, made, &params, out)?;
     Ok(Encoding {
-        is_patch: counts.is_patch(raw.len() / W::BYTES),
+        is_patch: parted.counts().is_patch(parted.lanes),
         ..encoding
     })
 }

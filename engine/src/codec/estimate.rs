@@ -47,6 +47,16 @@ pub fn estimate(raw: &[u8], base: &[u8], form: impl Into<Form>) -> Estimate {
     to_estimate(raw, form, choose::best_method(form, raw, Some(base)))
 }
 
+/// What `raw` would take as a patch of `base`, which is as long; `None` unless few lanes differ,
+/// so that no other way to code it against that base is much shorter. Takes a fraction of
+/// [`estimate`]'s time.
+#[must_use]
+pub fn estimate_patch(raw: &[u8], base: &[u8], form: impl Into<Form>) -> Option<Estimate> {
+    let form = form.into();
+    let choice = choose::patch(form.lane, raw, base)?;
+    Some(to_estimate(raw, form, choice))
+}
+
 /// What `raw` would take against what a prediction makes of its inputs, from a sample of lanes:
 /// the prediction is not worked out for the others.
 #[must_use]

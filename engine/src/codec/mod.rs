@@ -37,7 +37,7 @@ pub use decode::{borrow_raw, decode};
 pub use encode::{
     Encoding, Reference, encode, encode_alone, encode_estimated, encode_raw, max_encoded_len,
 };
-pub use estimate::{Estimate, estimate, estimate_alone, estimate_predicted};
+pub use estimate::{Estimate, estimate, estimate_alone, estimate_patch, estimate_predicted};
 pub use grid::Rows;
 pub use predict::fit::fit;
 pub use predict::{AdagradStep, AdamStep, Half, INPUTS_MAX, Prediction};

@@ -7,6 +7,9 @@
 use crate::codec::choose;
 use crate::codec::histogram::{self, Histogram};
 use crate::codec::nonzero;
+use crate::codec::planes;
+use crate::codec::residual;
+use crate::codec::simd;
 use crate::codec::transform::Transform;
 use crate::codec::word::Word;
 use crate::error::{Error, Result};
@@ -20,6 +23,8 @@ const SHARE_MAX: usize = 75;
 const STREAM_BITS: usize = 8 * 20;
 /// With fewer changes than this, in hundredths, decoding is as fast as a copy.
 const PATCH_SHARE_MAX: usize = 10;
+/// One block in so many is compared, to see whether the others are worth it.
+const SAMPLED_OF: usize = 16;
 
 /// How much a record of this layout holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,25 +66,111 @@ impl Counts {
     }
 }
 
-/// Takes out the words that are not zero: they go to `kept`, the gaps before each to `gaps`.
-pub(crate) fn split<W: Word>(words: &[W], gaps: &mut Vec<u8>, kept: &mut Vec<W>) -> Counts {
-    gaps.clear();
-    kept.clear();
-    let mut next = 0;
-    nonzero::each(words, |at, word| {
-        let mut gap = at - next;
+/// The words that are not zero, and where they are.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parted {
+    pub(crate) gaps: Vec<u8>,
+    /// One after the other, each as long as there are words.
+    pub(crate) planes: Vec<u8>,
+    pub(crate) words: usize,
+    /// Lanes of the whole chunk.
+    pub(crate) lanes: usize,
+}
+
+impl Parted {
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            words: self.words,
+            gaps: self.gaps.len(),
+        }
+    }
+
+    /// The planes of the words; none if all are zero.
+    pub(crate) fn planes(&self) -> impl Iterator<Item = &[u8]> {
+        self.planes.chunks_exact(self.words.max(1))
+    }
+}
+
+/// Takes words in the order of their lanes.
+struct Parting<W> {
+    gaps: Vec<u8>,
+    kept: Vec<W>,
+    next: usize,
+}
+
+impl<W: Word> Parting<W> {
+    const NEW: Self = Self {
+        gaps: Vec::new(),
+        kept: Vec::new(),
+        next: 0,
+    };
+
+    #[inline(always)]
+    fn take(&mut self, lane: usize, word: W) {
+        let mut gap = lane - self.next;
         while gap >= usize::from(GAP_GOES_ON) {
-            gaps.push(GAP_GOES_ON);
+            self.gaps.push(GAP_GOES_ON);
             gap -= usize::from(GAP_GOES_ON);
         }
-        gaps.extend(u8::try_from(gap));
-        kept.push(word);
-        next = at + 1;
-    });
-    Counts {
-        words: kept.len(),
-        gaps: gaps.len(),
+        self.gaps.extend(u8::try_from(gap));
+        self.kept.push(word);
+        self.next = lane + 1;
     }
+
+    fn finish(self, lanes: usize) -> Parted {
+        let words = self.kept.len();
+        let mut planes = vec![0; words * W::BYTES];
+        if words > 0 {
+            planes::scatter(&self.kept, 0, words, &mut planes);
+        }
+        Parted {
+            gaps: self.gaps,
+            planes,
+            words,
+            lanes,
+        }
+    }
+}
+
+/// Takes out the words that are not zero.
+pub(crate) fn part<W: Word>(words: &[W]) -> Parted {
+    let mut parting = Parting::NEW;
+    nonzero::each(words, |lane, word| parting.take(lane, word));
+    parting.finish(words.len())
+}
+
+/// The residual words of the lanes that differ from the base; `None` if they are too many for a
+/// patch.
+fn part_few<W: Word>(transform: Transform, raw: &[u8], base: &[u8]) -> Option<Parted> {
+    let lanes = raw.len() / W::BYTES;
+    let most = lanes * PATCH_SHARE_MAX / 100;
+    if !may_be_patch::<W>(raw, base) {
+        return None;
+    }
+    let mut parting = Parting::NEW;
+    simd::widest(
+        #[inline(always)]
+        || {
+            nonzero::each_difference::<W>(raw, base, |lane, x, b| {
+                parting.take(lane, transform.forward(x, b));
+                parting.kept.len() <= most
+            });
+        },
+    );
+    (parting.kept.len() <= most).then(|| parting.finish(lanes))
+}
+
+/// Whether a sample of a chunk has few lanes that differ from the base.
+fn may_be_patch<W: Word>(raw: &[u8], base: &[u8]) -> bool {
+    let len = nonzero::BLOCK * W::BYTES;
+    let blocks = raw.chunks(len).zip(base.chunks(len)).step_by(SAMPLED_OF);
+    let (mut changed, mut lanes) = (0, 0);
+    for (raw, base) in blocks {
+        changed += residual::changed::<W>(raw, base);
+        lanes += (raw.len() / W::BYTES) as u64;
+    }
+    // Twice as many, since a sample may be unlucky.
+    changed * 100 <= lanes * 2 * PATCH_SHARE_MAX as u64
 }
 
 /// Puts the lanes together: those of the base, or zeros, and at the gaps' ends those of the
@@ -127,18 +218,15 @@ pub(crate) fn merge<W: Word>(
 }
 
 /// What coding a chunk this way takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SparseFit {
     /// Estimated bits per lane.
     pub(crate) bits: f32,
     pub(crate) is_patch: bool,
+    pub(crate) parted: Parted,
 }
 
 /// Judges a chunk by all of its words, but only if a sample of them has zeros enough.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "lanes of a chunk are far below 2^24"
-)]
 pub(crate) fn judge<W: Word>(
     transform: Transform,
     raw: &[u8],
@@ -151,18 +239,34 @@ pub(crate) fn judge<W: Word>(
         return None;
     }
     let words: Vec<W> = histogram::residuals_of(transform, raw, base);
-    let (mut gaps, mut kept) = (Vec::new(), Vec::new());
-    let counts = split(&words, &mut gaps, &mut kept);
-    let of_gaps = choose::stream_bits(&Histogram::of(&histogram::sample_lanes(1, &gaps)));
-    let sampled = histogram::sample_lanes(W::BYTES, bytemuck::cast_slice(&kept));
-    let planes = histogram::planes_of(W::BYTES, Transform::Identity, &sampled, &[]);
-    let of_word: f32 = planes.iter().map(choose::stream_bits).sum();
-    let streams = (STREAM_BITS * W::BYTES) as f32;
-    let total = streams + of_gaps * gaps.len() as f32 + of_word * kept.len() as f32;
-    Some(SparseFit {
-        bits: total / words.len().max(1) as f32,
-        is_patch: counts.is_patch(words.len()),
-    })
+    Some(fit(part(&words)))
+}
+
+/// The same of a chunk with so few lanes that differ from its base that it is a patch of that.
+pub(crate) fn judge_patch<W: Word>(
+    transform: Transform,
+    raw: &[u8],
+    base: &[u8],
+) -> Option<SparseFit> {
+    part_few::<W>(transform, raw, base).map(fit)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "lanes of a chunk are far below 2^24"
+)]
+fn fit(parted: Parted) -> SparseFit {
+    let bits =
+        |stream: &[u8]| choose::stream_bits(&Histogram::of(&histogram::sample_lanes(1, stream)));
+    let of_gaps = bits(&parted.gaps) * parted.gaps.len() as f32;
+    let of_planes: f32 = parted.planes().map(bits).sum();
+    let streams = STREAM_BITS * parted.planes.len() / parted.words.max(1);
+    let total = streams as f32 + of_gaps + of_planes * parted.words as f32;
+    SparseFit {
+        bits: total / parted.lanes.max(1) as f32,
+        is_patch: parted.counts().is_patch(parted.lanes),
+        parted,
+    }
 }
 
 #[cfg(test)]
@@ -173,14 +277,14 @@ mod tests {
     use crate::format::store_file::Level;
 
     fn there_and_back(words: &[u32]) -> Counts {
-        let (mut gaps, mut kept) = (Vec::new(), Vec::new());
-        let counts = split(words, &mut gaps, &mut kept);
-        let planes: Vec<Vec<u8>> = (0..4)
-            .map(|index| kept.iter().map(|word| word.byte(index)).collect())
-            .collect();
-        let planes: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();
+        let parted = part(words);
+        let counts = parted.counts();
+        let planes: Vec<&[u8]> = match counts.words {
+            0 => vec![&[]; 4],
+            _ => parted.planes().collect(),
+        };
         let mut out = vec![0x55; words.len() * 4];
-        merge::<u32>(Transform::Identity, &gaps, &planes, &[], &mut out).unwrap();
+        merge::<u32>(Transform::Identity, &parted.gaps, &planes, &[], &mut out).unwrap();
         let expected: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         assert_eq!(out, expected);
         assert_eq!(
@@ -203,6 +307,49 @@ mod tests {
         }
         assert_eq!(there_and_back(&[0; 600]).gaps, 0, "zeros alone");
         assert_eq!(there_and_back(&[5; 600]).gaps, 600, "no zeros");
+    }
+
+    /// Lanes that differ lie at the chunk's beginning, at its end, or anywhere.
+    #[test]
+    fn a_patch_is_parted_as_all_words_are_or_not_at_all() {
+        let lanes = 20_000;
+        let base: Vec<u8> = (0..lanes as u32)
+            .flat_map(|i| (i * 31).to_le_bytes())
+            .collect();
+        let (mut patches, mut others) = (0, 0);
+        for changed in [0, 1, 300, 1999, 2000, 2001, 3000, lanes] {
+            for spread in [1, 7, lanes / changed.max(1)] {
+                for first in [
+                    0,
+                    lanes - 1 - (changed.max(1) - 1) * spread.min(lanes / changed.max(1)),
+                ] {
+                    let mut raw = base.clone();
+                    let step = spread.min(lanes / changed.max(1));
+                    for at in (0..changed).map(|n| (first + n * step) % lanes) {
+                        raw[at * 4] ^= 1;
+                    }
+                    let words =
+                        histogram::residuals_of::<u32>(Transform::FloatSubtract, &raw, &base);
+                    let expected = part(&words);
+                    let found = part_few::<u32>(Transform::FloatSubtract, &raw, &base);
+                    assert_eq!(expected.words, changed);
+                    assert!(found.is_none() || changed <= 2000, "{changed} lanes");
+                    assert!(
+                        found.is_some() || changed > 1000,
+                        "{changed} lanes, {step} apart"
+                    );
+                    if let Some(found) = found {
+                        assert_eq!(found.gaps, expected.gaps);
+                        assert_eq!(found.planes, expected.planes);
+                        assert_eq!((found.words, found.lanes), (changed, lanes));
+                        patches += 1;
+                    } else {
+                        others += 1;
+                    }
+                }
+            }
+        }
+        assert!(patches > 20 && others > 10, "{patches} and {others}");
     }
 
     #[test]

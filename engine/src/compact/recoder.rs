@@ -20,6 +20,7 @@ use crate::save::chunk::{SaveChunks, SavedChunk};
 use crate::save::encoder::{Bases, ChunkEncoder, ChunkTask};
 use crate::save::family;
 use crate::save::pipeline::{self, Piece};
+use crate::save::probe::Probe;
 use crate::save::spare::Spare;
 use crate::store::Store;
 use crate::store::base_cache::BaseCache;
@@ -89,6 +90,7 @@ impl<'r> Recoder<'r> {
             bounds: Bounds::from(settings),
             level: level.unwrap_or(settings.level),
             verify: true,
+            patches: Probe::default(),
         };
         Self {
             recoded,

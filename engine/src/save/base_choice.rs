@@ -3,88 +3,24 @@
 use std::cell::LazyCell;
 use std::sync::Arc;
 
-use crate::chain::{self, Bounds, Candidate, Costs};
+use crate::chain::{self, Candidate, Costs, Step};
 use crate::codec::{self, Estimate, Prediction};
 use crate::error::{ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
+use crate::save::base::{Base, Held};
 use crate::save::encoder::{ChunkEncoder, ChunkTask};
 use crate::save::family::{Input, LikelyWay};
+use crate::save::patch::Patch;
 use crate::save::probe::Probe;
 
 /// What was decoded for one chunk: several ways to predict it take the same inputs.
 pub(super) type Decoded = Vec<(ChunkId, Arc<Vec<u8>>)>;
 
-/// A prediction that is so many times shorter than standing alone is taken without a look at
-/// other bases, of which none can save much more.
+/// What is so many times shorter than standing alone is taken without a look at other ways, of
+/// which none can save much more.
 const CLEARLY_LESS: usize = 16;
-
-/// What a chunk is to be coded against.
-pub(super) struct Base<'t> {
-    /// The records that make it, in the order of the prediction.
-    pub(super) inputs: Vec<Arc<IndexEntry>>,
-    pub(super) input_bytes: Vec<Held<'t>>,
-    pub(super) prediction: Prediction,
-    /// What is predicted, unless that is the only input.
-    pub(super) predicted: Option<Vec<u8>>,
-    pub(super) estimate: Estimate,
-    /// The cost of all that the inputs take, as part of the record's own.
-    pub(super) closure_cost: u64,
-    /// The same without what restoring the family takes anyhow.
-    extra_cost: u64,
-    /// Records of the cycle so far, and their bytes.
-    pub(super) age: u16,
-    pub(super) cycle_len: u32,
-}
-
-/// Bytes of an input.
-pub(super) enum Held<'t> {
-    Shared(Arc<Vec<u8>>),
-    Borrowed(&'t [u8]),
-}
-
-impl Held<'_> {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Shared(bytes) => bytes,
-            Self::Borrowed(bytes) => bytes,
-        }
-    }
-}
-
-impl<'t> Base<'t> {
-    pub(super) fn input_slices(&self) -> Vec<&[u8]> {
-        self.input_bytes.iter().map(Held::bytes).collect()
-    }
-
-    /// What every lane was predicted to be.
-    pub(super) fn bytes(&self) -> &[u8] {
-        let first = self.input_bytes.first().map(Held::bytes);
-        self.predicted.as_deref().or(first).unwrap_or_default()
-    }
-
-    /// Whether it is more than the lanes of one record.
-    pub(super) fn is_predicted(&self) -> bool {
-        self.prediction != Prediction::Base
-    }
-
-    /// The record and the bytes of the first input.
-    pub(super) fn into_only_input(self) -> Option<(Arc<IndexEntry>, Held<'t>)> {
-        let (entries, bytes) = (self.inputs.into_iter(), self.input_bytes.into_iter());
-        entries.zip(bytes).next()
-    }
-
-    pub(super) fn depth(&self) -> Option<u8> {
-        let deepest = self.inputs.iter().map(|e| e.depth).max();
-        deepest.unwrap_or_default().checked_add(1)
-    }
-
-    pub(super) fn fits(&self, bounds: Bounds, own_cost: u64, budget: u64) -> bool {
-        let allowed = |d| bounds.allow(d, self.extra_cost.saturating_add(own_cost), budget);
-        self.depth().is_some_and(allowed)
-    }
-}
 
 impl ChunkEncoder<'_> {
     /// What the chunk is best coded against: a prediction from several inputs, or one base.
@@ -96,23 +32,36 @@ impl ChunkEncoder<'_> {
         decoded: &mut Decoded,
     ) -> Result<Option<Base<'t>>> {
         let len = |base: &Base<'_>| base.estimate.stored_len;
-        let mut foreseen = self.foresee_all(task, alone, decoder, decoded)?;
+        let found = self.patch_of_parent(task, decoder, decoded)?;
+        let (patch, step) = match found {
+            Some(Patch::Fits(base)) => (Some(base), None),
+            Some(Patch::TooMuch(step)) => (None, Some(step)),
+            None => (None, None),
+        };
+        let gains = |estimate: &Estimate| match &patch {
+            Some(patch) => is_worth_more(estimate.stored_len, len(patch)),
+            None => self.gains(estimate, alone),
+        };
+        let mut foreseen = self.foresee_all(task, gains, decoder, decoded)?;
         foreseen.sort_by_key(|(_, base)| len(base));
         let is_clear = |(_, base): &(_, Base<'_>)| len(base) * CLEARLY_LESS <= alone.stored_len;
-        let base = match foreseen.first().is_some_and(is_clear) {
-            true => None,
-            false => self.choose_base(task, alone, decoder, decoded)?,
+        let base = match patch {
+            Some(patch) => Some(patch),
+            None if foreseen.first().is_some_and(is_clear) => None,
+            None => self.choose_base(task, alone, step, decoder, decoded)?,
         };
-        let to_beat = base.as_ref().map_or(alone.stored_len, len);
+        let to_beat = base.as_ref().map_or_else(|| alone.stored_len, len);
+        let beats_alone = |found: &Base<'_>| match &base {
+            Some(base) if base.is_clear => true,
+            _ => self.gains(&found.estimate, alone),
+        };
         let mut taken: Option<Base<'t>> = None;
         for (probe, prediction) in foreseen {
             // The sample may have been unlucky.
             let may_win = taken.is_none() && len(&prediction) * 100 <= to_beat * 101;
             let predicted = may_win.then(|| self.predict(task, prediction));
             let predicted = predicted.filter(|found| {
-                is_worth_more(len(found), to_beat)
-                    && self.gains(&found.estimate, alone)
-                    && self.fits(task, found)
+                is_worth_more(len(found), to_beat) && beats_alone(found) && self.fits(task, found)
             });
             probe.tell(predicted.is_some());
             taken = taken.or(predicted);
@@ -129,7 +78,7 @@ impl ChunkEncoder<'_> {
     fn foresee_all<'t, 'f>(
         &self,
         task: &'f ChunkTask<'t>,
-        alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        gains: impl Fn(&Estimate) -> bool,
         decoder: &mut Decoder,
         decoded: &mut Decoded,
     ) -> Result<Vec<(&'f Probe, Base<'t>)>> {
@@ -138,7 +87,7 @@ impl ChunkEncoder<'_> {
             let Some(found) = self.foresee(task, likely, decoder, decoded)? else {
                 continue;
             };
-            if self.gains(&found.estimate, alone) && self.fits(task, &found) {
+            if gains(&found.estimate) && self.fits(task, &found) {
                 foreseen.push((likely.probe, found));
             } else {
                 likely.probe.tell(false);
@@ -190,6 +139,7 @@ impl ChunkEncoder<'_> {
             prediction: Prediction::Base,
             predicted: None,
             estimate: Estimate::NOTHING,
+            is_clear: false,
             age: before.as_ref().map_or(0, |e| e.age),
             cycle_len: before.as_ref().map_or(0, |e| e.cycle_len),
         };
@@ -214,6 +164,7 @@ impl ChunkEncoder<'_> {
         }
         let slices = found.input_slices();
         let Some(prediction) = codec::fit(likely.way.predictor, task.raw, &slices) else {
+            likely.probe.tell(false);
             return Ok(None);
         };
         found.estimate = codec::estimate_predicted(task.raw, &slices, &prediction, task.form);
@@ -234,11 +185,44 @@ impl ChunkEncoder<'_> {
         }
     }
 
+    /// The record of the parent's chunk, if it may be relied on and is as long.
+    pub(super) fn parent(&self, task: &ChunkTask<'_>) -> Result<Option<Arc<IndexEntry>>> {
+        let usable = match &task.parent {
+            Some(parent) => self.bases.is_usable(parent)?,
+            None => false,
+        };
+        let entry = task.parent.filter(|_| usable);
+        let entry = entry.and_then(|id| self.record(task, &id));
+        Ok(entry.filter(|e| e.raw_len as usize == task.raw.len()))
+    }
+
+    /// Whether the bounds allow a record against one base.
+    ///
+    /// What siblings leave of the family's budget is for predictions, which need more than one
+    /// chain: a longer chain of its own would only be cut when the siblings grow theirs.
+    pub(super) fn fits_beside(
+        &self,
+        task: &ChunkTask<'_>,
+        base: &IndexEntry,
+        extra_cost: u64,
+        own_cost: u64,
+    ) -> bool {
+        let cost = extra_cost.saturating_add(own_cost);
+        let depth = base.depth.checked_add(1);
+        depth.is_some_and(|d| self.bounds.allow(d, cost, self.budget_of_one(task)))
+    }
+
+    /// What restoring may cost with the chunk coded against one base.
+    fn budget_of_one(&self, task: &ChunkTask<'_>) -> u64 {
+        self.budget(task).min(self.bounds.budget(task.raw.len()))
+    }
+
     /// The nearest base that the bounds allow and that saves enough.
     pub(super) fn choose_base<'t>(
         &self,
         task: &ChunkTask<'t>,
         alone: &LazyCell<Estimate, impl FnOnce() -> Estimate>,
+        step: Option<Step>,
         decoder: &mut Decoder,
         decoded: &Decoded,
     ) -> Result<Option<Base<'t>>> {
@@ -246,28 +230,12 @@ impl ChunkEncoder<'_> {
             return Ok(None);
         }
         let find = |id: &ChunkId| self.record(task, id);
-        // What siblings leave of the family's budget is for predictions, which need more than one
-        // chain: a longer chain of its own would only be cut when the siblings grow theirs.
-        let share = self.bounds.budget(task.raw.len());
-        let budget = self.budget(task).min(share);
-        let usable = match &task.parent {
-            Some(parent) => self.bases.is_usable(parent)?,
-            None => false,
-        };
-        let parent = task
-            .parent
-            .filter(|_| usable)
-            .and_then(|id| find(&id))
-            .filter(|e| e.raw_len as usize == task.raw.len());
+        let parent = self.parent(task)?;
         let mut candidate = parent.map(Candidate::parent);
         while let Some(tried) = candidate {
             // The lower bound of a record's cost rules most bases out before they are decoded.
             let extra_cost = self.extra_cost(task, &tried.base);
-            let fits = |own_cost: u64| {
-                let cost = extra_cost.saturating_add(own_cost);
-                let depth = tried.base.depth.checked_add(1);
-                depth.is_some_and(|d| self.bounds.allow(d, cost, budget))
-            };
+            let fits = |own_cost: u64| self.fits_beside(task, &tried.base, extra_cost, own_cost);
             if !fits(least_cost(task.raw.len())) {
                 candidate = tried.older(find);
                 continue;
@@ -289,21 +257,21 @@ impl ChunkEncoder<'_> {
             }
             let own_cost = chain::estimated_cost(&estimate, task.raw.len());
             let cost = extra_cost.saturating_add(own_cost);
-            let room = budget.saturating_sub(cost);
-            let is_worn_out = || tried.is_worn_out(estimate.stored_len, alone.stored_len, room);
+            let room = self.budget_of_one(task).saturating_sub(cost);
+            let is_worn_out = || match step {
+                None => tried.is_worn_out(estimate.stored_len, alone.stored_len, room),
+                Some(step) => {
+                    let alone_cost = chain::estimated_cost(alone, task.raw.len());
+                    let anew = self.budget_of_one(task).saturating_sub(alone_cost);
+                    let anew = step.average(alone.stored_len, anew, self.bounds.depth_max);
+                    let left = self.bounds.depth_max.saturating_sub(tried.base.depth);
+                    let followed = step.average(estimate.stored_len, room, left.saturating_sub(1));
+                    followed >= anew
+                }
+            };
             if fits(own_cost) && !is_worn_out() {
                 task.base_probe.tell(true);
-                return Ok(Some(Base {
-                    closure_cost: u64::from(tried.base.cost),
-                    extra_cost,
-                    age: tried.age,
-                    cycle_len: tried.cycle_len,
-                    inputs: vec![tried.base],
-                    input_bytes: vec![Held::Shared(raw)],
-                    prediction: Prediction::Base,
-                    predicted: None,
-                    estimate,
-                }));
+                return Ok(Some(Base::of_one(&tried, raw, estimate, extra_cost)));
             }
             candidate = tried.older(find);
         }
@@ -311,7 +279,7 @@ impl ChunkEncoder<'_> {
     }
 
     /// What restoring costs more with a base.
-    fn extra_cost(&self, task: &ChunkTask<'_>, base: &IndexEntry) -> u64 {
+    pub(super) fn extra_cost(&self, task: &ChunkTask<'_>, base: &IndexEntry) -> u64 {
         match &task.family {
             Some(family) => family.extra_cost(&[base.chunk], |id| self.bases.record(id)),
             None => u64::from(base.cost),
@@ -319,7 +287,7 @@ impl ChunkEncoder<'_> {
     }
 
     /// A base's raw bytes: held from before, or decoded.
-    fn base_bytes(
+    pub(super) fn base_bytes(
         &self,
         base: &IndexEntry,
         decoder: &mut Decoder,
@@ -336,7 +304,7 @@ impl ChunkEncoder<'_> {
 }
 
 /// Keeps an input for the other ways; what is tried down a chain is not kept.
-fn keep(decoded: &mut Decoded, chunk: ChunkId, raw: &Arc<Vec<u8>>) {
+pub(super) fn keep(decoded: &mut Decoded, chunk: ChunkId, raw: &Arc<Vec<u8>>) {
     if !decoded.iter().any(|(id, _)| *id == chunk) {
         decoded.push((chunk, Arc::clone(raw)));
     }
@@ -349,6 +317,6 @@ const fn is_worth_more(predicted: usize, base: usize) -> bool {
 }
 
 /// What putting lanes together costs at least, whatever the record.
-fn least_cost(raw_len: usize) -> u64 {
+pub(super) fn least_cost(raw_len: usize) -> u64 {
     raw_len as u64 * codec::cost::weight::PATCH / 256
 }

@@ -19,6 +19,7 @@ use crate::save::items::{empty_body, items, relations};
 use crate::save::like::{self, Alike, Likeness};
 use crate::save::parts::Parts;
 use crate::save::pipeline::{self, Item};
+use crate::save::probe::Probe;
 use crate::save::publish::{Publication, keep_closure, publish};
 use crate::save::room::{self, Allowance};
 use crate::save::spare::Spare;
@@ -264,6 +265,7 @@ fn write_packs(
             bounds: Bounds::from(store.settings()),
             level: draft.options.level.unwrap_or(store.settings().level),
             verify: durability == Durability::Verified,
+            patches: Probe::default(),
         },
         full: full_kind(draft),
         claimed: Mutex::default(),

@@ -1,6 +1,6 @@
 //! A chunk's record: against the best base that the bounds allow, or alone.
 
-use std::cell::LazyCell;
+use std::cell::{LazyCell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::chain::{Bounds, Candidate};
@@ -10,7 +10,7 @@ use crate::format::pack::IndexEntry;
 use crate::format::store_file::Level;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
-use crate::save::base_choice::{Base, Decoded, Held};
+use crate::save::base::{Base, Held};
 use crate::save::family::FamilyTask;
 use crate::save::probe::Probe;
 use crate::save::spare::Spare;
@@ -55,6 +55,8 @@ pub(crate) struct ChunkEncoder<'e> {
     pub(crate) level: Level,
     /// Decode every record before it is written.
     pub(crate) verify: bool,
+    /// Whether few lanes change, of chunks whose chains are as long as they may be.
+    pub(crate) patches: Probe,
 }
 
 /// A record, and what was seen on the way.
@@ -81,15 +83,16 @@ impl ChunkEncoder<'_> {
         decoder: &mut Decoder,
     ) -> Result<Encoded> {
         let alone = LazyCell::new(|| codec::estimate_alone(task.raw, task.form));
-        let mut decoded = Decoded::default();
+        let own = RefCell::default();
+        let decoded = task.family.as_ref().map_or(&own, |family| family.decoded);
         let mut base = match may_use_base {
-            true => self.choose(task, &alone, decoder, &mut decoded)?,
+            true => self.choose(task, &alone, decoder, &mut decoded.borrow_mut())?,
             false => None,
         };
         let mut made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         if made.is_none() && base.as_ref().is_some_and(Base::is_predicted) {
             // An estimate was too hopeful: one base may still do.
-            base = self.choose_base(task, &alone, decoder, &decoded)?;
+            base = self.choose_base(task, &alone, None, decoder, &decoded.borrow())?;
             made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         }
         let lane = task.form.lane;
@@ -193,7 +196,7 @@ impl ChunkEncoder<'_> {
         }
         // An estimate leaves out the head.
         let payload = record.len().saturating_sub(codec::max_encoded_len(0));
-        let is_smaller = payload <= alone.stored_len;
+        let is_smaller = base.is_clear || payload <= alone.stored_len;
         if is_smaller && base.fits(self.bounds, cost, self.budget(task)) {
             let entry = entry(task, id, Some(base), cost);
             return Ok(Some((record, entry, encoding.layout)));
@@ -268,11 +271,14 @@ impl ChunkEncoder<'_> {
     fn hold(&self, task: &ChunkTask<'_>, chunk: ChunkId, old: Option<ChunkId>, is_wanted: bool) {
         let (old, has_room) = {
             let mut bases = self.lock_cache();
-            let old = old.and_then(|id| bases.remove(&id));
+            let old = old.and_then(|id| Some((id, bases.remove(&id)?)));
             (old, is_wanted && bases.make_room(task.raw.len() as u64))
         };
-        if let Some(old) = old {
-            self.spare.give_shared(old);
+        match (old, &task.family) {
+            // A sibling may be predicted from it.
+            (Some(old), Some(family)) => family.decoded.borrow_mut().push(old),
+            (Some((_, old)), None) => self.spare.give_shared(old),
+            (None, _) => {}
         }
         if has_room {
             let mut raw = self.spare.take(task.raw.len());

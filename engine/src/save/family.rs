@@ -3,6 +3,7 @@
 //! A chunk may be predicted from its siblings, so they are coded one after the other by one
 //! worker, and they share one restore budget: who restores all of them decodes each once.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::id::ChunkId;
 use crate::restore::decode::Decoder;
+use crate::save::base_choice::Decoded;
 use crate::save::chunk::{SaveChunks, SavedChunk};
 use crate::save::pipeline::{Item, Piece};
 use crate::save::probe::Probe;
@@ -87,6 +89,8 @@ pub(crate) struct FamilyTask<'t> {
     counted: &'t HashSet<ChunkId>,
     /// What else restoring the family may cost with this chunk.
     pub(crate) budget: u64,
+    /// Chunks of the other checkpoint that were decoded for the family, or held.
+    pub(crate) decoded: &'t RefCell<Decoded>,
 }
 
 /// A way to predict a chunk, with its inputs at hand.
@@ -175,6 +179,7 @@ impl Family {
         let mut to_come: u64 = reserves.iter().sum();
         let (mut saved, mut siblings) = (Vec::new(), Vec::<Sibling<'_>>::new());
         let (mut new_records, mut counted) = (Vec::new(), HashSet::new());
+        let decoded = RefCell::default();
         let known = |id: &ChunkId| saver.encoder().bases.record(id);
         for ((piece, raw), reserve) in self.pieces.iter().zip(raws).zip(reserves) {
             let Some(item) = items.get(piece.item) else {
@@ -187,6 +192,7 @@ impl Family {
                 new_records: &new_records,
                 counted: &counted,
                 budget: budget.saturating_sub(to_come),
+                decoded: &decoded,
             });
             let chunk = saver.save(&task, decoder)?;
             let entry = match &chunk.record {
@@ -213,6 +219,9 @@ impl Family {
                 entry,
             });
             saved.push(chunk);
+        }
+        for (_, raw) in decoded.into_inner() {
+            saver.encoder().spare.give_shared(raw);
         }
         Ok(saved)
     }

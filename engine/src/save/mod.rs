@@ -1,6 +1,7 @@
 //! Save: draft, then cut and encode in parallel, write packs, publish.
 
 mod background;
+mod base;
 mod base_choice;
 pub(crate) mod chunk;
 pub(crate) mod closure;
@@ -15,8 +16,9 @@ mod items;
 mod like;
 mod part;
 mod parts;
+mod patch;
 pub(crate) mod pipeline;
-mod probe;
+pub(crate) mod probe;
 mod publish;
 pub(crate) mod relation;
 mod room;
