@@ -22,6 +22,15 @@ impl Estimate {
     pub fn is_patch(&self) -> bool {
         self.learnt.as_ref().is_some_and(Learnt::is_patch)
     }
+
+    /// How many lanes differ from the base, if they were counted.
+    #[must_use]
+    pub fn changed_lanes(&self) -> Option<u64> {
+        match &self.learnt {
+            Some(Learnt::Sparse(fit)) if self.method.needs_base() => Some(fit.parted.words as u64),
+            _ => None,
+        }
+    }
 }
 
 impl Estimate {

@@ -39,7 +39,7 @@ pub use encode::{
 };
 pub use estimate::{Estimate, estimate, estimate_alone, estimate_patch, estimate_predicted};
 pub use grid::Rows;
-pub use predict::fit::fit;
+pub use predict::fit::{Unfit, fit};
 pub use predict::{AdagradStep, AdamStep, Half, INPUTS_MAX, Prediction};
 
 use std::cell::RefCell;

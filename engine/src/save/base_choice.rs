@@ -4,7 +4,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 
 use crate::chain::{self, Candidate, Costs, Step};
-use crate::codec::{self, Estimate, Prediction};
+use crate::codec::{self, Estimate, Prediction, Unfit};
 use crate::error::{ErrorKind, Result};
 use crate::format::pack::IndexEntry;
 use crate::id::ChunkId;
@@ -12,7 +12,6 @@ use crate::restore::decode::Decoder;
 use crate::save::base::{Base, Held};
 use crate::save::encoder::{ChunkEncoder, ChunkTask};
 use crate::save::family::{Input, LikelyWay};
-use crate::save::patch::Patch;
 use crate::save::probe::Probe;
 
 /// What was decoded for one chunk: several ways to predict it take the same inputs.
@@ -33,11 +32,9 @@ impl ChunkEncoder<'_> {
     ) -> Result<Option<Base<'t>>> {
         let len = |base: &Base<'_>| base.estimate.stored_len;
         let found = self.patch_of_parent(task, decoder, decoded)?;
-        let (patch, step) = match found {
-            Some(Patch::Fits(base)) => (Some(base), None),
-            Some(Patch::TooMuch(step)) => (None, Some(step)),
-            None => (None, None),
-        };
+        let step = found.as_ref().filter(|patch| !patch.fits);
+        let step = step.map(|patch| patch.step);
+        let patch = found.filter(|patch| patch.fits).map(|patch| patch.base);
         let gains = |estimate: &Estimate| match &patch {
             Some(patch) => is_worth_more(estimate.stored_len, len(patch)),
             None => self.gains(estimate, alone),
@@ -163,9 +160,13 @@ impl ChunkEncoder<'_> {
             });
         }
         let slices = found.input_slices();
-        let Some(prediction) = codec::fit(likely.way.predictor, task.raw, &slices) else {
-            likely.probe.tell(false);
-            return Ok(None);
+        let prediction = match codec::fit(likely.way.predictor, task.raw, &slices) {
+            Ok(prediction) => prediction,
+            Err(Unfit::Untold) => return Ok(None),
+            Err(Unfit::Misfit) => {
+                likely.probe.tell(false);
+                return Ok(None);
+            }
         };
         found.estimate = codec::estimate_predicted(task.raw, &slices, &prediction, task.form);
         found.prediction = prediction;

@@ -95,13 +95,7 @@ impl ChunkEncoder<'_> {
             base = self.choose_base(task, &alone, None, decoder, &decoded.borrow())?;
             made = self.write_against(task, id, base.as_ref(), &alone, decoder)?;
         }
-        let lane = task.form.lane;
-        let compared = base.as_ref().and_then(|b| b.input_bytes.first());
-        let compared = compared.filter(|held| held.bytes().len() == task.raw.len());
-        let changed_lanes = match compared {
-            Some(held) => codec::changed_lanes(task.raw, held.bytes(), lane),
-            None => (task.raw.len() / lane.width) as u64,
-        };
+        let changed_lanes = changed_lanes(task, base.as_ref());
         let (record, entry, layout) = match made {
             Some(made) => made,
             None => self.write_alone(task, id, &alone, &mut decoder.workspace)?,
@@ -303,6 +297,22 @@ fn entry(task: &ChunkTask<'_>, id: ChunkId, base: Option<&Base<'_>>, cost: u64) 
         age: base.map_or(0, |b| b.age.saturating_add(1)),
         depth: base.and_then(Base::depth).unwrap_or_default(),
         inputs: base.map_or_else(Vec::new, |b| b.inputs.iter().map(|e| e.chunk).collect()),
+    }
+}
+
+/// Lanes that differ from the base that a chunk was compared with; all where there was none.
+fn changed_lanes(task: &ChunkTask<'_>, base: Option<&Base<'_>>) -> u64 {
+    let lane = task.form.lane;
+    let compared = base.and_then(|base| Some((base, base.input_bytes.first()?.bytes())));
+    match compared.filter(|(_, held)| held.len() == task.raw.len()) {
+        Some((base, held)) => {
+            let counted = base
+                .estimate
+                .changed_lanes()
+                .filter(|_| !base.is_predicted());
+            counted.unwrap_or_else(|| codec::changed_lanes(task.raw, held, lane))
+        }
+        None => (task.raw.len() / lane.width) as u64,
     }
 }
 

@@ -17,10 +17,11 @@ use crate::save::encoder::{ChunkEncoder, ChunkTask};
 const CLEARLY_LESS: usize = 8;
 
 /// A patch of the parent's chunk.
-pub(super) enum Patch<'t> {
-    Fits(Base<'t>),
-    /// The bounds forbid it: what it would take.
-    TooMuch(Step),
+pub(super) struct Patch<'t> {
+    pub(super) base: Base<'t>,
+    pub(super) step: Step,
+    /// Whether the bounds allow it.
+    pub(super) fits: bool,
 }
 
 impl ChunkEncoder<'_> {
@@ -63,15 +64,17 @@ impl ChunkEncoder<'_> {
         let Some(estimate) = estimate else {
             return Ok(None);
         };
-        let cost = chain::estimated_cost(&estimate, task.raw.len());
-        if !fits(cost) {
-            let len = estimate.stored_len;
-            return Ok(Some(Patch::TooMuch(Step { len, cost })));
+        let step = Step {
+            len: estimate.stored_len,
+            cost: chain::estimated_cost(&estimate, task.raw.len()),
+        };
+        let fits = fits(step.cost);
+        if fits {
+            task.base_probe.tell(true);
         }
-        task.base_probe.tell(true);
         let mut base = Base::of_one(&Candidate::parent(parent), raw, estimate, extra_cost);
         base.is_clear = true;
-        Ok(Some(Patch::Fits(base)))
+        Ok(Some(Patch { base, step, fits }))
     }
 
     /// Bytes of the record that a chain begins with: about what a chunk takes alone that differs

@@ -13,25 +13,38 @@ pub(super) const EPSILONS: [f32; 5] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-10];
 /// Fewer lanes than this for each coefficient teach nothing.
 const LANES_PER_COEFFICIENT: usize = 8;
 
-/// Learns how `raw` was made from `inputs`; `None` if it cannot be told.
-pub fn fit(predictor: Predictor, raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
+/// Why nothing was learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The chunk does not tell: it is for another predictor, or too short.
+    Untold,
+    /// What it tells is no prediction of the kind.
+    Misfit,
+}
+
+/// Learns how `raw` was made from `inputs`.
+///
+/// # Errors
+/// If that cannot be told.
+pub fn fit(predictor: Predictor, raw: &[u8], inputs: &[&[u8]]) -> Result<Prediction, Unfit> {
     let right_lengths = inputs
         .iter()
         .all(|input| input.len() == Prediction::input_len(predictor, raw.len()));
     if !right_lengths || !predictor.takes(inputs.len()) {
-        return None;
+        return Err(Unfit::Untold);
     }
-    match predictor {
+    let found = match predictor {
         Predictor::None => None,
         Predictor::Base => Some(Prediction::Base),
         Predictor::Cast => cast(raw, inputs),
         Predictor::Linear | Predictor::RoundedLinear => linear(raw, inputs),
         Predictor::SecondMoment | Predictor::RoundedSecondMoment => second_moment(raw, inputs),
         Predictor::Adam => fit_adam::adam(raw, inputs),
-        Predictor::SparseSecondMoment => fit_sparse::second_moment(raw, inputs),
-        Predictor::SparseAdam => fit_sparse::adam(raw, inputs),
-        Predictor::SumOfSquares => fit_sparse::sum_of_squares(raw, inputs),
-    }
+        Predictor::SparseSecondMoment => return fit_sparse::second_moment(raw, inputs),
+        Predictor::SparseAdam => return fit_sparse::adam(raw, inputs),
+        Predictor::SumOfSquares => return fit_sparse::sum_of_squares(raw, inputs),
+    };
+    found.ok_or(Unfit::Untold)
 }
 
 /// The format that makes more lanes of the sample.
@@ -150,10 +163,18 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// How many of a sample of lanes stayed as they were, and how many there are in it.
+pub(super) fn kept(after: &[u8], before: &[u8]) -> (usize, usize) {
+    let [after, before] = [after, before].map(|bytes| histogram::sample_lanes(LANE_LEN, bytes));
+    let lanes = after.as_chunks::<LANE_LEN>().0;
+    let pairs = lanes.iter().zip(before.as_chunks::<LANE_LEN>().0);
+    (pairs.filter(|(a, b)| a == b).count(), lanes.len())
+}
+
 /// Whether most lanes stayed as they were: predictors that move every lane need not be tried.
-pub(super) fn is_mostly_kept(after: &[f64], before: &[f64]) -> bool {
-    let kept = after.iter().zip(before).filter(|(a, b)| a == b).count();
-    kept * 2 > after.len()
+pub(super) fn is_mostly_kept(after: &[u8], before: &[u8]) -> bool {
+    let (kept, lanes) = kept(after, before);
+    kept * 2 > lanes
 }
 
 /// What a second moment is a sum of, and how much each lane counts: squares spread over many
@@ -172,11 +193,12 @@ pub(super) fn of_squares(
 }
 
 fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
-    let (y, x) = sample(raw, inputs);
-    let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
-    if is_mostly_kept(&m1, &m0) {
+    let [_, m1, m0] = inputs else { return None };
+    if is_mostly_kept(m1, m0) {
         return None;
     }
+    let (y, x) = sample(raw, inputs);
+    let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
     let (columns, weights) = of_squares(&y, v0, &m1, &m0);
     let (solved, is_rounded) = fit_rounded::solve(&columns, &y, &weights)?;
     let solved = solved.try_into().ok()?;

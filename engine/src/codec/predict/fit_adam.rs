@@ -108,11 +108,11 @@ impl Steps {
     reason = "the step is taken in binary32"
 )]
 pub(super) fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
-    let (w1, x) = sample(raw, inputs);
-    let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).ok()?;
-    if is_mostly_kept(&w1, &w0) {
+    if is_mostly_kept(raw, inputs.first()?) {
         return None;
     }
+    let (w1, x) = sample(raw, inputs);
+    let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).ok()?;
     let steps = Steps {
         weights: vec![1.0; w1.len()],
         roots: v1.iter().map(|v| v.max(0.0).sqrt()).collect(),

@@ -3,9 +3,10 @@
 //! Only lanes that were touched teach anything. Those that were touched once follow the
 //! predictor to the last bits; those touched again follow nothing, and must not be listened to.
 
-use crate::codec::histogram;
-use crate::codec::predict::fit::{self, EPSILONS, Numbers, solve};
+use crate::codec::nonzero;
+use crate::codec::predict::fit::{self, EPSILONS, Numbers, Unfit, solve};
 use crate::codec::predict::{AdagradStep, AdamStep, LANE_LEN, Prediction, is_coefficient};
+use crate::codec::simd;
 
 /// Lanes that are learnt from.
 const LANES_MAX: usize = 2048;
@@ -18,22 +19,33 @@ const GROWTH_MIN: f64 = 1.0 / 4096.0;
 /// Fits to the better half of the lanes, each by the one before.
 const ROUNDS: usize = 8;
 
-/// The lanes of which `after` and `before` differ, spread over the chunk; `None` if those are too
-/// few.
-fn touched(raw: &[u8], inputs: &[&[u8]], after: &[u8], before: &[u8]) -> Option<Numbers> {
-    let pairs = after.as_chunks::<LANE_LEN>().0.iter();
-    let pairs = pairs.zip(before.as_chunks::<LANE_LEN>().0).enumerate();
-    let changed = pairs.filter(|(_, (after, before))| after != before);
-    let count = changed.clone().count();
+/// The lanes of which `after` and `before` differ, spread over the chunk.
+fn touched(raw: &[u8], inputs: &[&[u8]], after: &[u8], before: &[u8]) -> Result<Numbers, Unfit> {
+    let mut places = Vec::new();
+    simd::widest(
+        #[inline(always)]
+        || {
+            nonzero::each_difference::<u32>(after, before, |at, _, _| {
+                places.push(at);
+                true
+            });
+        },
+    );
+    if places.len() < LANES_MIN {
+        return Err(Unfit::Untold);
+    }
     // Rows are as long as powers of two: an odd step meets all columns.
-    let step = count.div_ceil(LANES_MAX) | 1;
-    let places: Vec<usize> = changed.step_by(step).map(|(at, _)| at).collect();
+    let step = places.len().div_ceil(LANES_MAX) | 1;
+    let places: Vec<usize> = places.into_iter().step_by(step).collect();
     let found = fit::finite(raw, inputs, |bytes| {
         let lanes = bytes.as_chunks::<LANE_LEN>().0;
         let picked = places.iter().filter_map(|at| lanes.get(*at));
         picked.flatten().copied().collect()
     });
-    (found.0.len() >= LANES_MIN).then_some(found)
+    match found.0.len() {
+        LANES_MIN.. => Ok(found),
+        _ => Err(Unfit::Untold),
+    }
 }
 
 /// Least squares of the half of the lanes that one fit suits: least trimmed squares, by the
@@ -67,23 +79,21 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 /// Whether nearly all lanes were touched, as far as a sample tells: that is for the predictors that
 /// know of no others. Few lanes that were kept are enough to spoil their fits.
 fn is_dense(after: &[u8], before: &[u8]) -> bool {
-    let [after, before] = [after, before].map(|bytes| histogram::sample_lanes(LANE_LEN, bytes));
-    let lanes = after.as_chunks::<LANE_LEN>().0;
-    let pairs = lanes.iter().zip(before.as_chunks::<LANE_LEN>().0);
-    let kept = pairs.filter(|(after, before)| after == before).count();
-    kept * KEPT_MIN < lanes.len()
+    let (kept, lanes) = fit::kept(after, before);
+    kept * KEPT_MIN < lanes
 }
 
-pub(super) fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
-    let [_, m1, m0] = <[&[u8]; 3]>::try_from(inputs).ok()?;
+pub(super) fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Result<Prediction, Unfit> {
+    let [_, m1, m0] = <[&[u8]; 3]>::try_from(inputs).map_err(|_| Unfit::Untold)?;
     if is_dense(m1, m0) {
-        return None;
+        return Err(Unfit::Untold);
     }
     let (y, x) = touched(raw, inputs, m1, m0)?;
-    let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    let [v0, m1, m0] = <[Vec<f64>; 3]>::try_from(x).map_err(|_| Unfit::Untold)?;
     let (columns, weights) = fit::of_squares(&y, v0, &m1, &m0);
-    let solved = solve_half(&columns, &y, &weights)?;
-    solved.try_into().ok().map(Prediction::SparseSecondMoment)
+    let solved = solve_half(&columns, &y, &weights).ok_or(Unfit::Misfit)?;
+    let solved = solved.try_into().map_err(|_| Unfit::Misfit)?;
+    Ok(Prediction::SparseSecondMoment(solved))
 }
 
 /// The step that half of the lanes stay below, and half above: a table's rows have no decay, and
@@ -92,13 +102,13 @@ pub(super) fn second_moment(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> 
     clippy::cast_possible_truncation,
     reason = "the step is taken in binary32"
 )]
-pub(super) fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
-    let [w0, m1, v1, m0] = <[&[u8]; 4]>::try_from(inputs).ok()?;
+pub(super) fn adam(raw: &[u8], inputs: &[&[u8]]) -> Result<Prediction, Unfit> {
+    let [w0, m1, v1, m0] = <[&[u8]; 4]>::try_from(inputs).map_err(|_| Unfit::Untold)?;
     if is_dense(m1, m0) {
-        return None;
+        return Err(Unfit::Untold);
     }
     let (w1, x) = touched(raw, &[w0, m1, v1], m1, m0)?;
-    let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    let [w0, m1, v1] = <[Vec<f64>; 3]>::try_from(x).map_err(|_| Unfit::Untold)?;
     let tried = EPSILONS.iter().filter_map(|epsilon| {
         let lanes = w1.iter().zip(&w0).zip(m1.iter().zip(&v1));
         let steps = lanes
@@ -116,14 +126,15 @@ pub(super) fn adam(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
         Some((missed, found)).filter(|(_, found)| found.step.is_normal())
     });
     let best = tried.min_by(|a, b| a.0.total_cmp(&b.0));
-    best.map(|(_, found)| Prediction::SparseAdam(found))
+    let (_, found) = best.ok_or(Unfit::Misfit)?;
+    Ok(Prediction::SparseAdam(found))
 }
 
 /// `d * d` is what the sum grew by, over the greater sum: each lane tells the rate.
-pub(super) fn sum_of_squares(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction> {
-    let [_, w1, w0] = <[&[u8]; 3]>::try_from(inputs).ok()?;
+pub(super) fn sum_of_squares(raw: &[u8], inputs: &[&[u8]]) -> Result<Prediction, Unfit> {
+    let [_, w1, w0] = <[&[u8]; 3]>::try_from(inputs).map_err(|_| Unfit::Untold)?;
     let (sum, x) = touched(raw, inputs, w1, w0)?;
-    let [other, w1, w0] = <[Vec<f64>; 3]>::try_from(x).ok()?;
+    let [other, w1, w0] = <[Vec<f64>; 3]>::try_from(x).map_err(|_| Unfit::Untold)?;
     let pairs = || sum.iter().zip(&other).filter(|(sum, other)| sum != other);
     let grown = pairs().filter(|(sum, other)| sum > other).count();
     let is_backward = grown * 2 < pairs().count();
@@ -134,13 +145,15 @@ pub(super) fn sum_of_squares(raw: &[u8], inputs: &[&[u8]]) -> Option<Prediction>
         // Of a sum that was 0 only the sign is known.
         ((GROWTH_MIN..1.0).contains(&grown) && square.is_finite()).then_some(square)
     });
-    let inverse_rate = median(rates.collect())?.sqrt();
+    let inverse_rate = median(rates.collect()).ok_or(Unfit::Misfit)?.sqrt();
     let found = AdagradStep {
         is_backward,
         inverse_rate,
     };
     let is_rate = inverse_rate > 0.0 && is_coefficient(inverse_rate);
-    is_rate.then_some(Prediction::SumOfSquares(found))
+    is_rate
+        .then_some(Prediction::SumOfSquares(found))
+        .ok_or(Unfit::Misfit)
 }
 
 #[cfg(test)]
@@ -194,7 +207,7 @@ mod tests {
     #[test]
     fn rows_touched_by_adam_are_foretold_from_those_touched_once() {
         steps_are_foretold(touches);
-        assert!(dense_fit(touches).is_none());
+        assert_eq!(dense_fit(touches), Err(Unfit::Untold));
         for kept in [3, 20] {
             let most =
                 |row: usize| usize::from(!row.is_multiple_of(kept)) + usize::from(row % 10 == 1);
@@ -212,7 +225,7 @@ mod tests {
         assert!(met(&found, &inputs, &w1, &touches) > 0.95, "{found:?}");
     }
 
-    fn dense_fit(touches: impl Fn(usize) -> usize) -> Option<Prediction> {
+    fn dense_fit(touches: impl Fn(usize) -> usize) -> Result<Prediction, Unfit> {
         let (_, m0, v0, _, m1, v1) = steps(&touches);
         fit(Predictor::SecondMoment, &v1, &[&v0, &m1, &m0])
     }
@@ -271,7 +284,7 @@ mod tests {
         let (none, mut few) = (all.clone(), all.clone());
         few[..64].fill(2);
         for m1 in [&none, &few, &vec![3u8; 4096]] {
-            assert!(second_moment(&all, &[&all, m1, &all]).is_none());
+            assert_eq!(second_moment(&all, &[&all, m1, &all]), Err(Unfit::Untold));
         }
     }
 }
