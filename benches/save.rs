@@ -1,9 +1,10 @@
 //! Times saves of states that are held in memory, in one process, as training does them.
 //!
 //! `cargo bench --bench save -- --folder DIR [--threads N] [--repeats N] [--cache-mib N]
-//! [--durability relaxed|durable|verified] [--budget-milli N] FILE.safetensors...` makes a store
-//! in a folder of `DIR`, saves every file as the next step of one run, and prints a line of JSON
-//! for each: raw bytes, stored bytes, the seconds and the processor seconds of every repeat.
+//! [--durability relaxed|durable|verified] [--budget-milli N] [--few N] FILE.safetensors...` makes
+//! a store in a folder of `DIR`, saves every file as the next step of one run, and prints a line of
+//! JSON for each: raw bytes, stored bytes, the seconds and the processor seconds of every repeat.
+//! With `--few`, so many states follow in each of which one value in a hundred changes.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -18,6 +19,7 @@ struct Args {
     durability: Durability,
     budget_milli: u32,
     cache_bytes: u64,
+    few: u64,
     files: Vec<PathBuf>,
 }
 
@@ -29,6 +31,7 @@ fn parse() -> Result<Args, String> {
         durability: Durability::Durable,
         budget_milli: StoreSettings::default().restore_budget_milli,
         cache_bytes: StoreOptions::default().cache_bytes,
+        few: 0,
         files: Vec::new(),
     };
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
@@ -44,6 +47,7 @@ fn parse() -> Result<Args, String> {
             "--threads" => args.threads = number()?,
             "--repeats" => args.repeats = number()?,
             "--budget-milli" => args.budget_milli = value.parse().map_err(|_| "no number")?,
+            "--few" => args.few = number()? as u64,
             "--cache-mib" => args.cache_bytes = (number()? as u64) << 20,
             "--durability" => {
                 args.durability = match value.as_str() {
@@ -60,6 +64,28 @@ fn parse() -> Result<Args, String> {
         return Err("name safetensors files".into());
     }
     Ok(args)
+}
+
+/// The same file with the low bits of one value in a hundred changed, anywhere.
+fn with_few_changes(file: &[u8], seed: u64) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let state = SafeTensors::deserialize(file)?;
+    let mut changed = file.to_vec();
+    let mut random = seed;
+    for (_, tensor) in state.tensors() {
+        let start = tensor.data().as_ptr().addr() - file.as_ptr().addr();
+        let width = (tensor.dtype().bitsize() / 8).max(1);
+        for at in (0..tensor.data().len()).step_by(width) {
+            // Knuth's numbers for linear congruence.
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let [.., low, chance, _] = (random >> 8).to_le_bytes();
+            if u64::from(chance) * 256 + u64::from(low) < 655 {
+                changed[start + at] ^= low | 1;
+            }
+        }
+    }
+    Ok(changed)
 }
 
 /// Seconds that this process had the processors for.
@@ -122,14 +148,20 @@ fn save_all(
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args = parse()?;
     let read = |file: &PathBuf| std::fs::read(file).map_err(|e| format!("{}: {e}", file.display()));
-    let files = args.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut files = args.files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    for seed in 0..args.few {
+        let last = files.last().ok_or("a file to change")?;
+        files.push(with_few_changes(last, seed)?);
+    }
     let states = files.iter().map(|bytes| SafeTensors::deserialize(bytes));
     let states = states.collect::<Result<Vec<_>, _>>()?;
     let mut times: Vec<Times> = states.iter().map(|_| Times::default()).collect();
     for _ in 0..args.repeats {
         save_all(&args, &states, &mut times)?;
     }
-    for (file, times) in args.files.iter().zip(times) {
+    let names = args.files.iter().map(|file| file.display().to_string());
+    let changed = (0..args.few).map(|n| format!("few values changed, {}", n + 1));
+    for (file, times) in names.chain(changed).zip(times) {
         let line = serde_json::json!({
             "file": file,
             "raw_bytes": times.raw,

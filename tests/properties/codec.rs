@@ -1,7 +1,9 @@
 //! Any bytes, against any base, by any transform: what is encoded decodes and is never long.
 
 use milepost_engine::Level;
-use milepost_engine::codec::{self, Form, Layout, Method, Rows, Workspace, transform::Transform};
+use milepost_engine::codec::{
+    self, Form, Layout, Method, Reference, Rows, Workspace, transform::Transform,
+};
 use milepost_engine::dtype::Lane;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -106,6 +108,37 @@ proptest! {
         let lanes = raw.chunks(lane.width).zip(base.chunks(lane.width));
         let changed = lanes.filter(|(a, b)| a != b).count();
         prop_assert_eq!(codec::changed_lanes(&raw, &base, lane), changed as u64);
+    }
+
+    #[test]
+    fn a_patch_is_as_it_was_judged(
+        (lane, base, other) in chunk(),
+        every in 1..200usize,
+        level in select(&Level::ALL[..2]),
+    ) {
+        let lanes = base.chunks(lane.width).zip(other.chunks(lane.width)).enumerate();
+        let raw: Vec<u8> = lanes
+            .flat_map(|(i, (kept, new))| if i % every == 0 { new } else { kept })
+            .copied()
+            .collect();
+        let changed = codec::changed_lanes(&raw, &base, lane);
+        let lanes = (raw.len() / lane.width) as u64;
+        let Some(patch) = codec::estimate_patch(&raw, &base, lane) else {
+            prop_assert!(changed > 0);
+            return Ok(());
+        };
+        prop_assert!(changed * 10 <= lanes);
+        prop_assert_eq!(patch.changed_lanes().unwrap_or(changed), changed);
+        let (mut workspace, mut record) = (Workspace::default(), Vec::new());
+        let against = Some(Reference::base(&base));
+        let encoding = codec::encode_estimated(
+            &raw, against, lane.into(), &patch, level, &mut workspace, &mut record,
+        ).unwrap();
+        prop_assert!(record.len() <= codec::max_encoded_len(raw.len()));
+        let inputs: Vec<&[u8]> = encoding.uses_base.then_some(&base[..]).into_iter().collect();
+        let mut out = vec![0x55; raw.len()];
+        codec::decode(&record, &inputs, &mut out, &mut workspace).unwrap();
+        prop_assert_eq!(&out, &raw);
     }
 
     #[test]
