@@ -92,10 +92,11 @@ impl Trailer {
             );
         }
         let index_end = trailer.index_offset.checked_add(trailer.index_len);
+        let file_end = index_end.and_then(|end| end.checked_add(TRAILER_LEN as u64));
         let consistent = trailer.pack_len == file_len
             && file_len <= limits::PACK_LEN_MAX
             && trailer.index_offset >= ENVELOPE_LEN as u64
-            && index_end == file_len.checked_sub(TRAILER_LEN as u64)
+            && file_end == Some(file_len)
             && trailer.index_len <= index_len_max();
         if !consistent {
             return Err(
@@ -314,6 +315,23 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Trailer::decode(&bad, 72).is_err(), "bit {bit}");
+        }
+    }
+
+    /// Where the index ends behind all numbers and the file is shorter than a trailer, neither end
+    /// could be told, and two that could not be told were taken for the same.
+    #[test]
+    fn a_trailer_whose_index_ends_nowhere_is_refused() {
+        for file_len in [0, 31, 32, 72, u64::MAX] {
+            for index_offset in [32, u64::MAX - 31, u64::MAX - 7, u64::MAX] {
+                let trailer = Trailer {
+                    index_offset,
+                    index_len: 8,
+                    pack_len: file_len,
+                };
+                let decoded = Trailer::decode(&trailer.encode(), file_len);
+                assert_eq!(decoded.is_ok(), (index_offset, file_len) == (32, 72));
+            }
         }
     }
 }
