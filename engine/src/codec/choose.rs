@@ -59,15 +59,25 @@ pub(crate) enum StreamPlan {
     Zstd(ZstdMode),
 }
 
-/// The methods that may pay for a form, simplest first.
-pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
-    let lane = form.lane;
-    let transforms: &[Transform] = match (lane.float, with_base) {
+/// The transforms that may pay, the best for most chunks first.
+const fn transforms(lane: Lane, with_base: bool) -> &'static [Transform] {
+    match (lane.float, with_base) {
         (true, false) if lane.width > 1 => &[Transform::Rotate],
         (_, false) => &[Transform::Identity],
         (true, true) => &[Transform::FloatSubtract, Transform::RotatedXor],
         (false, true) => &[Transform::IntSubtract, Transform::Xor],
-    };
+    }
+}
+
+/// Whether exponents may tell how much of a short float changes.
+const fn has_classes(lane: Lane) -> bool {
+    lane.float && lane.width <= 2
+}
+
+/// The methods that may pay for a form, simplest first.
+pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
+    let lane = form.lane;
+    let transforms = transforms(lane, with_base);
     let planes = transforms.iter().map(|t| Method {
         transform: *t,
         layout: Layout::Planes,
@@ -92,7 +102,7 @@ pub(crate) fn candidates(form: Form, with_base: bool) -> Vec<Method> {
         });
     let classes = transforms
         .first()
-        .filter(|_| with_base && lane.float && lane.width <= 2);
+        .filter(|_| with_base && has_classes(lane));
     let classes = classes.map(|t| Method {
         transform: *t,
         layout: Layout::Classes,
@@ -256,10 +266,7 @@ fn judge_sparse(
 
 /// The best patch of a base, if few lanes differ from it.
 pub(crate) fn patch(lane: Lane, raw: &[u8], base: &[u8]) -> Option<Choice> {
-    let transform = match lane.float {
-        true => Transform::FloatSubtract,
-        false => Transform::IntSubtract,
-    };
+    let transform = *transforms(lane, true).first()?;
     let choice = |layout, bits, learnt| Choice {
         method: Method { transform, layout },
         bits,
@@ -267,9 +274,7 @@ pub(crate) fn patch(lane: Lane, raw: &[u8], base: &[u8]) -> Option<Choice> {
     };
     let fit = with_word!(lane.width, W => sparse::judge_patch::<W>(transform, raw, base))?;
     let sparse = choice(Layout::Sparse, fit.bits, Learnt::Sparse(fit));
-    // Of halves a few bits change, where exponents tell how many.
-    let halves = lane.float && lane.width == 2;
-    let classes = halves.then(|| fit_classes(lane, transform, raw, base));
+    let classes = has_classes(lane).then(|| fit_classes(lane, transform, raw, base));
     let classes = classes.flatten().filter(|fit| fit.bits < sparse.bits);
     let classes = classes.map(|fit| choice(Layout::Classes, fit.bits, Learnt::Classes(fit)));
     Some(classes.unwrap_or(sparse))

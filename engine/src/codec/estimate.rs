@@ -23,7 +23,8 @@ impl Estimate {
         self.learnt.as_ref().is_some_and(Learnt::is_patch)
     }
 
-    /// How many lanes differ from the base, if they were counted.
+    /// How many of the lanes that were judged differ from what they were held against, if those
+    /// were counted: all lanes, or a sample of them by [`estimate_predicted`].
     #[must_use]
     pub fn changed_lanes(&self) -> Option<u64> {
         match &self.learnt {

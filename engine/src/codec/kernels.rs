@@ -5,7 +5,7 @@ use crate::codec::histogram::Histogram;
 use crate::codec::leading::{self, Shifts};
 use crate::codec::transform::Transform;
 use crate::codec::word::{Word, with_word};
-use crate::codec::{Prediction, changed_lanes, planes, residual};
+use crate::codec::{Prediction, changed_lanes, planes, residual, sparse};
 use crate::dtype::Lane;
 
 const TRANSFORM: Transform = Transform::FloatSubtract;
@@ -15,6 +15,8 @@ pub struct Buffers {
     lane: Lane,
     raw: Vec<u8>,
     base: Vec<u8>,
+    /// The chunk with few lanes changed.
+    near: Vec<u8>,
     out: Vec<u8>,
     planes: Vec<u8>,
     shifts: Shifts,
@@ -31,9 +33,10 @@ pub struct Buffers {
 pub type Kernel = fn(&mut Buffers);
 
 /// What can be timed. All read every byte of a chunk, but the two of frames: those one plane.
-pub const KERNELS: [(&str, Kernel); 11] = [
+pub const KERNELS: [(&str, Kernel); 12] = [
     ("copy", copy),
     ("compare with a base", compare),
+    ("find one lane in a hundred", find_few),
     ("subtract and zigzag", subtract),
     ("subtract, split into planes", split_planes),
     ("merge planes, add", merge_planes),
@@ -54,6 +57,7 @@ impl Buffers {
             out: vec![0; raw.len()],
             planes: vec![0; raw.len()],
             shifts: with_word!(width, W => Shifts::learn(&words::<W>(&raw, &base), &base)),
+            near: with_few_changes(&raw, width),
             raw,
             base,
             leading: leading::Streams::default(),
@@ -86,6 +90,15 @@ impl Buffers {
     }
 }
 
+fn with_few_changes(raw: &[u8], width: usize) -> Vec<u8> {
+    let mut near = raw.to_vec();
+    let changed = near.chunks_mut(width).step_by(100);
+    changed
+        .flat_map(<[u8]>::first_mut)
+        .for_each(|low| *low ^= 1);
+    near
+}
+
 fn words<W: Word>(raw: &[u8], base: &[u8]) -> Vec<W> {
     let mut words = vec![W::ZERO; raw.len() / W::BYTES];
     residual::residuals(TRANSFORM, raw, base, &mut words);
@@ -98,6 +111,12 @@ fn copy(b: &mut Buffers) {
 
 fn compare(b: &mut Buffers) {
     std::hint::black_box(changed_lanes(&b.raw, &b.base, b.lane));
+}
+
+fn find_few(b: &mut Buffers) {
+    let found = with_word!(b.lane.width, W => sparse::judge_patch::<W>(TRANSFORM, &b.near, &b.raw));
+    debug_assert!(found.is_some());
+    std::hint::black_box(found);
 }
 
 fn subtract(b: &mut Buffers) {

@@ -155,6 +155,9 @@ mod tests {
                         false => codec::estimate_alone(&raw, form),
                     };
                     the_same_at_every_level("estimates", || format!("{:?}", estimate()));
+                    let patch = || codec::estimate_patch(&raw, &base, form);
+                    let found = the_same_at_every_level("patches", || format!("{:?}", patch()));
+                    assert_eq!(found != "None", share == 254, "{form:?} {share}");
                 }
             }
         }

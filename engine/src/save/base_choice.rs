@@ -262,12 +262,9 @@ impl ChunkEncoder<'_> {
             let is_worn_out = || match step {
                 None => tried.is_worn_out(estimate.stored_len, alone.stored_len, room),
                 Some(step) => {
-                    let alone_cost = chain::estimated_cost(alone, task.raw.len());
-                    let anew = self.budget_of_one(task).saturating_sub(alone_cost);
-                    let anew = step.average(alone.stored_len, anew, self.bounds.depth_max);
-                    let left = self.bounds.depth_max.saturating_sub(tried.base.depth);
-                    let followed = step.average(estimate.stored_len, room, left.saturating_sub(1));
-                    followed >= anew
+                    let depth = self.bounds.depth_max.saturating_sub(tried.base.depth);
+                    let followed = step.average(estimate.stored_len, room, depth.saturating_sub(1));
+                    followed >= self.average_anew(task, alone, step)
                 }
             };
             if fits(own_cost) && !is_worn_out() {
@@ -277,6 +274,13 @@ impl ChunkEncoder<'_> {
             candidate = tried.older(find);
         }
         Ok(None)
+    }
+
+    /// Bytes of a record on average, if a chain begins anew with the chunk alone.
+    fn average_anew(&self, task: &ChunkTask<'_>, alone: &Estimate, step: Step) -> u64 {
+        let cost = chain::estimated_cost(alone, task.raw.len());
+        let room = self.budget_of_one(task).saturating_sub(cost);
+        step.average(alone.stored_len, room, self.bounds.depth_max)
     }
 
     /// What restoring costs more with a base.

@@ -58,8 +58,8 @@ impl ChunkEncoder<'_> {
             keep(decoded, parent.chunk, &raw);
         }
         let estimate = codec::estimate_patch(task.raw, &raw, task.form);
-        let alone_len = self.first_len(task, &parent);
-        let estimate = estimate.filter(|e| e.stored_len * CLEARLY_LESS <= alone_len);
+        let is_clear = |len: usize| len * CLEARLY_LESS <= self.first_len(task, &parent);
+        let estimate = estimate.filter(|found| is_clear(found.stored_len));
         self.patches.tell(estimate.is_some());
         let Some(estimate) = estimate else {
             return Ok(None);

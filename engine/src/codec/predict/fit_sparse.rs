@@ -278,6 +278,18 @@ mod tests {
         }
     }
 
+    /// Where the means moved and no weight did, the lanes tell, and it is no step.
+    #[test]
+    fn what_is_no_step_is_told_from_what_cannot_be_told() {
+        let still = bytes(&[0.5; 4096]);
+        let mut moved = still.clone();
+        moved.chunks_mut(40).for_each(|lanes| lanes[0] ^= 1);
+        let found = adam(&still, &[&still, &moved, &still, &still]);
+        assert_eq!(found, Err(Unfit::Misfit));
+        let found = adam(&still, &[&still, &still, &still, &still]);
+        assert_eq!(found, Err(Unfit::Untold));
+    }
+
     #[test]
     fn what_few_or_most_lanes_tell_is_left_alone() {
         let all = vec![1u8; 4096];
