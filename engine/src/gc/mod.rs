@@ -85,7 +85,7 @@ impl Store {
         let disk = &*self.0.disk;
         if options.dry_run {
             let mut mark = Mark::new(disk)?;
-            mark.add(history::all_places(disk)?, observer)?;
+            mark.add(history::every_place(disk)?, observer)?;
             return planned(disk, &mark);
         }
         let patience = options.patience_of(self, observer);
@@ -205,7 +205,7 @@ pub(crate) fn mark_all<'d>(
     observer: &dyn Observer,
 ) -> Result<Mark<'d>> {
     let mut mark = Mark::new(disk)?;
-    mark.add(history::all_places(disk)?, observer)?;
+    mark.add(history::every_place(disk)?, observer)?;
     if mark.unresolved.is_empty() || trash.is_empty() {
         return Ok(mark);
     }
@@ -213,7 +213,7 @@ pub(crate) fn mark_all<'d>(
         trash::rescue(disk, pack)?;
     }
     let mut mark = Mark::new(disk)?;
-    mark.add(history::all_places(disk)?, observer)?;
+    mark.add(history::every_place(disk)?, observer)?;
     Ok(mark)
 }
 

@@ -69,6 +69,50 @@ pub(crate) fn all_places(disk: &dyn Disk) -> Result<Vec<Place>> {
     Ok(all)
 }
 
+/// As [`all_places`], for who removes what no manifest needs: nothing may hide one.
+///
+/// # Errors
+/// `Corrupt` if something lies where checkpoints would, and cannot be looked into.
+pub(crate) fn every_place(disk: &dyn Disk) -> Result<Vec<Place>> {
+    match obstacles(disk)?.into_iter().next() {
+        Some(error) => Err(error.hint(
+            "nothing was removed: put the folder or the file itself in its place, or move it out \
+             of the store, and try again",
+        )),
+        None => all_places(disk),
+    }
+}
+
+/// What may hide checkpoints: what readers pass over where a run or a manifest would be
+/// (format-spec.md section 5.1). Nothing is followed.
+pub(crate) fn obstacles(disk: &dyn Disk) -> Result<Vec<Error>> {
+    let folder = path::folder(Folder::Runs);
+    let mut obstacles: Vec<Error> = disk
+        .list(&folder)?
+        .into_iter()
+        .filter(|e| match e.kind {
+            EntryKind::Folder => !name::is_valid(&e.name),
+            EntryKind::Other => true,
+            EntryKind::File => false,
+        })
+        .map(|e| obstacle("what lies among the runs is no run's folder", &e.name).file(&folder))
+        .collect();
+    for run in runs(disk)? {
+        let folder = path::run_folder(&run)?;
+        let named_as_manifest = disk
+            .list(&folder)?
+            .into_iter()
+            .filter(|e| e.kind != EntryKind::File && path::parse_manifest(&e.name).is_some());
+        let why = "what is named like a manifest is no regular file";
+        obstacles.extend(named_as_manifest.map(|e| obstacle(why, &e.name).file(&folder)));
+    }
+    Ok(obstacles)
+}
+
+fn obstacle(why: &'static str, name: &str) -> Error {
+    Error::corrupt("place", why).subject(format!("{name:?}"))
+}
+
 /// Reads a manifest and holds it against its place. A relaxed save of an earlier boot counts
 /// only if all that it needs is whole.
 pub(crate) fn read_manifest(disk: &dyn Disk, place: &Place) -> Result<Manifest> {

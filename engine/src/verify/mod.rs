@@ -205,6 +205,10 @@ impl Store {
                 findings.packs.retain(|id, _| manifests.hinted.contains(id));
             }
             check_tags(self, &mut findings)?;
+            let obstacles = history::obstacles(disk)?.into_iter();
+            findings
+                .others
+                .extend(obstacles.map(|error| (error, Vec::new())));
         }
         let work = Work::new(&catalog, &graph, &packs, whole_store, options.data);
         work.check_records(self, &mut report, &mut findings, observer)?;

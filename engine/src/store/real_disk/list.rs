@@ -56,10 +56,9 @@ fn look(dir: &mut Dir, met: &mut Vec<Entry>) -> Result<bool> {
     let mut next = 0;
     while let Some(entry) = dir.read() {
         let entry = entry?;
-        // A name that is no UTF-8 is none of ours.
-        let Ok(name) = entry.file_name().to_str() else {
-            continue;
-        };
+        // A name that is no UTF-8 is none of ours; that it is there is told all the same.
+        let name = entry.file_name().to_string_lossy();
+        let name = name.as_ref();
         if name == "." || name == ".." {
             continue;
         }
@@ -70,7 +69,7 @@ fn look(dir: &mut Dir, met: &mut Vec<Entry>) -> Result<bool> {
         }
         let kind = match file_type {
             FileType::RegularFile => EntryKind::File,
-            FileType::Directory => EntryKind::Folder,
+            FileType::Directory if entry.file_name().to_str().is_ok() => EntryKind::Folder,
             _ => EntryKind::Other,
         };
         let before = met.get(next).filter(|_| next < known);

@@ -5,16 +5,16 @@
 
 mod list;
 mod new_file;
+mod root;
 mod view;
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ use crate::store::disk::{Disk, Entry, FileView, Lock, LockMode, NewFile, Publish
 use crate::store::map::Mapping;
 use crate::store::path::{self, StorePath};
 use new_file::RealNewFile;
+use root::Root;
 use view::{DirectView, RealView};
 
 /// How bytes of packs are read.
@@ -39,7 +40,7 @@ pub enum ReaderMode {
 /// A folder of a mounted file system.
 #[derive(Debug)]
 pub struct RealDisk {
-    root: Arc<OwnedFd>,
+    root: Arc<Root>,
     map: bool,
     counter: Arc<AtomicU64>,
 }
@@ -69,6 +70,7 @@ impl RealDisk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(root, flags, Mode::empty())
             .map_err(|e| Error::io("open the store's folder", e.into()))?;
+        let root = Root::new(root);
         let map = match mode {
             ReaderMode::Mmap => true,
             ReaderMode::Pread => false,
@@ -107,32 +109,11 @@ impl RealDisk {
         Self::open(root, mode)
     }
 
-    fn open_below(&self, path: &StorePath, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
-        let text = if path.as_str().is_empty() {
-            "."
-        } else {
-            path.as_str()
-        };
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mode = if flags.contains(OFlags::CREATE) {
-            Mode::from_raw_mode(0o644)
-        } else {
-            Mode::empty()
-        };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        match fs::openat2(&*self.root, text, flags, mode, resolve) {
-            // Old kernels and some sandboxes lack the call; O_NOFOLLOW still guards the last part.
-            Err(Errno::NOSYS | Errno::PERM) => fs::openat(&*self.root, text, flags, mode),
-            done => done,
-        }
-    }
-}
-
-impl RealDisk {
     /// A regular file and its length.
     fn open_file(&self, path: &StorePath, flags: OFlags) -> Result<(File, u64)> {
         let fd = self
-            .open_below(path, OFlags::RDONLY | flags)
+            .root
+            .open(path, OFlags::RDONLY | flags)
             .map_err(|e| failed("open", path, e))?;
         let stat = fs::fstat(&fd).map_err(|e| failed("open", path, e))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -146,7 +127,7 @@ impl RealDisk {
 }
 
 /// Whether mapping is safe and fast: not on network or user-space file systems.
-fn is_local(root: &OwnedFd) -> bool {
+fn is_local(root: &Root) -> bool {
     const LOCAL: [i64; 8] = [
         0xef53,      // ext2, ext3, ext4
         0x5846_5342, // xfs
@@ -157,12 +138,12 @@ fn is_local(root: &OwnedFd) -> bool {
         0x2fc1_2fc1, // zfs
         0x8584_58f6, // ramfs
     ];
-    fs::fstatfs(root).is_ok_and(|s| LOCAL.contains(&s.f_type))
+    fs::fstatfs(root.folder()).is_ok_and(|s| LOCAL.contains(&s.f_type))
 }
 
 impl Disk for RealDisk {
     fn list(&self, folder: &StorePath) -> Result<Vec<Entry>> {
-        let fd = match self.open_below(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
+        let fd = match self.root.open(folder, OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => return Ok(Vec::new()),
             Err(errno) => return Err(failed("list", folder, errno)),
@@ -204,35 +185,29 @@ impl Disk for RealDisk {
 
     fn create(&self, txn: u128) -> Result<Box<dyn NewFile>> {
         let folder = path::folder(path::Folder::Txn);
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::TMPFILE;
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = path::temporary(txn, number);
-        let (fd, named) = match fs::openat(
-            &*self.root,
-            folder.as_str(),
-            flags,
-            Mode::from_raw_mode(0o444),
-        ) {
+        let begin = |flags: OFlags, name: &str| {
+            let flags = flags | OFlags::WRONLY | OFlags::CLOEXEC;
+            fs::openat(
+                self.root.open(&folder, OFlags::PATH | OFlags::DIRECTORY)?,
+                name,
+                flags,
+                Mode::from_raw_mode(0o444),
+            )
+        };
+        let (fd, named) = match begin(OFlags::TMPFILE, ".") {
             Ok(fd) => (fd, false),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
-                let flags = OFlags::WRONLY
-                    | OFlags::CLOEXEC
-                    | OFlags::CREATE
-                    | OFlags::EXCL
-                    | OFlags::NOFOLLOW;
-                let fd = fs::openat(
-                    &*self.root,
-                    name.as_str(),
-                    flags,
-                    Mode::from_raw_mode(0o444),
-                )
-                .map_err(|e| failed("create", &name, e))?;
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+                let fd = begin(flags, name.file_name()).map_err(|e| failed("create", &name, e))?;
                 (fd, true)
             }
             Err(errno) => return Err(failed("create a file in", &folder, errno)),
         };
+        let root = Arc::clone(&self.root);
         Ok(Box::new(RealNewFile::new(
-            Arc::clone(&self.root),
+            root,
             File::from(fd),
             name,
             named,
@@ -240,7 +215,9 @@ impl Disk for RealDisk {
     }
 
     fn make_folder(&self, folder: &StorePath) -> Result<()> {
-        match fs::mkdirat(&*self.root, folder.as_str(), Mode::from_raw_mode(0o755)) {
+        let mode = Mode::from_raw_mode(0o755);
+        let parent = self.root.parent(folder);
+        match parent.and_then(|parent| fs::mkdirat(parent, folder.file_name(), mode)) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
             Err(errno) => Err(failed("make the folder", folder, errno)),
         }
@@ -248,15 +225,20 @@ impl Disk for RealDisk {
 
     fn sync(&self, path: &StorePath) -> Result<()> {
         let fd = self
-            .open_below(path, OFlags::RDONLY)
+            .root
+            .open(path, OFlags::RDONLY)
             .map_err(|e| failed("sync", path, e))?;
         fs::fsync(&fd).map_err(|e| failed("sync", path, e))
     }
 
     fn link(&self, from: &StorePath, to: &StorePath) -> Result<Published> {
         // Not followed: a symbolic link would be linked as it is.
-        let (root, flags) = (&*self.root, AtFlags::empty());
-        match fs::linkat(root, from.as_str(), root, to.as_str(), flags) {
+        let link = || {
+            let parents = (self.root.parent(from)?, self.root.parent(to)?);
+            let names = (from.file_name(), to.file_name());
+            fs::linkat(parents.0, names.0, parents.1, names.1, AtFlags::empty())
+        };
+        match link() {
             Ok(()) => Ok(Published::New),
             Err(Errno::EXIST) => Ok(Published::Exists),
             Err(errno) => Err(failed("link", from, errno)),
@@ -264,7 +246,8 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, path: &StorePath) -> Result<()> {
-        match fs::unlinkat(&*self.root, path.as_str(), AtFlags::empty()) {
+        let parent = self.root.parent(path);
+        match parent.and_then(|parent| fs::unlinkat(parent, path.file_name(), AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(failed("remove", path, errno)),
         }
@@ -273,7 +256,8 @@ impl Disk for RealDisk {
     fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>> {
         let flags = OFlags::RDWR | OFlags::CREATE;
         let fd = self
-            .open_below(path, flags)
+            .root
+            .open(path, flags)
             .map_err(|e| failed("lock", path, e))?;
         let file = File::from(fd);
         let taken = match mode {

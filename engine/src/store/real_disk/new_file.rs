@@ -2,7 +2,7 @@
 //! name until it is whole.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use rustix::fs::{self, AtFlags, FallocateFlags, OFlags};
 use rustix::io::Errno;
 
 use super::failed;
+use super::root::Root;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::aligned::{ALIGN, AlignedBuffer};
 use crate::store::disk::{NewFile, Published};
@@ -29,7 +30,7 @@ enum Direct {
 
 #[derive(Debug)]
 pub(super) struct RealNewFile {
-    root: Arc<OwnedFd>,
+    root: Arc<Root>,
     file: File,
     name: StorePath,
     named: bool,
@@ -41,7 +42,7 @@ pub(super) struct RealNewFile {
 
 impl RealNewFile {
     /// A file that was just made; `named` says whether it has the temporary name already.
-    pub(super) fn new(root: Arc<OwnedFd>, file: File, name: StorePath, named: bool) -> Self {
+    pub(super) fn new(root: Arc<Root>, file: File, name: StorePath, named: bool) -> Self {
         Self {
             root,
             file,
@@ -116,23 +117,18 @@ impl RealNewFile {
     }
 
     fn link_to(&self, path: &StorePath) -> std::result::Result<(), Errno> {
+        let (parent, name) = (self.root.parent(path)?, path.file_name());
         if self.named {
-            return fs::linkat(
-                &*self.root,
-                self.name.as_str(),
-                &*self.root,
-                path.as_str(),
-                AtFlags::empty(),
-            );
+            let own = self.root.parent(&self.name)?;
+            return fs::linkat(own, self.name.file_name(), parent, name, AtFlags::empty());
         }
         let own = format!("/proc/self/fd/{}", self.file.as_fd().as_raw_fd());
-        fs::linkat(
-            fs::CWD,
-            own,
-            &*self.root,
-            path.as_str(),
-            AtFlags::SYMLINK_FOLLOW,
-        )
+        fs::linkat(fs::CWD, own, parent, name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    fn rename_to(&self, path: &StorePath) -> std::result::Result<(), Errno> {
+        let (own, parent) = (self.root.parent(&self.name)?, self.root.parent(path)?);
+        fs::renameat(own, self.name.file_name(), parent, path.file_name())
     }
 
     /// Writes what is held and gives back what was reserved and not used.
@@ -205,7 +201,7 @@ impl NewFile for RealNewFile {
                 .map_err(|e| failed("give a name to", &self.name, e))?;
             self.named = true;
         }
-        fs::renameat(&*self.root, self.name.as_str(), &*self.root, path.as_str())
+        self.rename_to(path)
             .map_err(|e| failed("give a name to", path, e))?;
         self.named = false;
         Ok(())
@@ -216,7 +212,8 @@ impl Drop for RealNewFile {
     fn drop(&mut self) {
         if self.named {
             // Best effort: the next writer removes what is left of a writer that is gone.
-            let _ = fs::unlinkat(&*self.root, self.name.as_str(), AtFlags::empty());
+            let own = self.root.parent(&self.name);
+            let _ = own.and_then(|own| fs::unlinkat(own, self.name.file_name(), AtFlags::empty()));
         }
     }
 }
