@@ -45,7 +45,7 @@ ROUNDS ?= 10000
 export MILEPOST_PYTHON := $(VENV)/bin/python
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test python kills wheel lint deny crash torture torture-small savers mutants fuzz real \
+.PHONY: help test python kills wheel lint deny crash rig-programs torture torture-small savers mutants fuzz real \
 	workloads speed layer endurance compare compare-test scenarios contexts anew growth kernels scale demo clean
 
 help: ## list the commands
@@ -84,7 +84,15 @@ deny: $(TOOLS)/cargo-deny-$(CARGO_DENY) ## licences, sources and bans of depende
 crash: ## the crash simulator at full scale (CRASH_STATES=1000000)
 	MILEPOST_CRASH_STATES=$(CRASH_STATES) cargo test --release --locked --test tests crash:: -- --nocapture
 
-torture: ## the built command on real file systems: power cuts, kills, failing calls, full disks
+rig-programs: ## the programs that rigs need, installed where that is possible
+	@lacking=; for program in mkfs.ext4 mkfs.xfs strace; do \
+		command -v $$program >/dev/null || lacking="$$lacking $$program"; done; \
+	if [ -n "$$lacking" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing$$lacking"; apt-get -qq update; \
+		DEBIAN_FRONTEND=noninteractive apt-get -qqy install e2fsprogs xfsprogs strace >/dev/null; \
+	fi
+
+torture: rig-programs ## the built command on real file systems: power cuts, kills, failing calls, full disks
 	cargo build --release --locked
 	$(PYTHON) tests/torture/power_cuts.py --cuts $(TORTURE_CUTS)
 	$(PYTHON) tests/torture/kills.py --kills $(TORTURE_KILLS)

@@ -169,6 +169,7 @@ fn unsafe_is_where_it_is_said_to_be_and_only_the_disk_touches_files() {
         "engine/src/store/real_disk/list.rs",
         "engine/src/store/real_disk/mod.rs",
         "engine/src/store/real_disk/new_file.rs",
+        "engine/src/store/real_disk/root.rs",
         "engine/src/store/real_disk/view.rs",
     ];
     must_not_know("engine/src/", &["std::fs", "rustix::fs"], &disk);

@@ -143,3 +143,73 @@ fn a_quota_that_is_no_number_stops_saves_and_nothing_else() {
     );
     assert!(test.store.list(None).unwrap().checkpoints.is_empty());
 }
+
+/// A save that was far too large once cost every checkpoint that the rules did not keep.
+#[test]
+fn what_is_not_enough_is_not_dropped() {
+    let test = with_quota(210_000, &keep_last(1));
+    for step in 0..3 {
+        save(&test.store, at(step), &state(step)).unwrap();
+    }
+    let large = state_of([("x", Tensor::bytes(noise(9, 300_000)))]);
+    let error = save(&test.store, at(9), &large).unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::NoSpace, "quota"));
+    let advice = error.advice().unwrap();
+    let needed: u64 = advice
+        .split(' ')
+        .find_map(|word| word.parse().ok())
+        .unwrap();
+    assert!((300_000..310_000).contains(&needed), "{advice}");
+    assert!(advice.contains("nothing was dropped"), "{advice}");
+    assert_eq!(steps(&test.reopened()), [0, 1, 2]);
+    assert_eq!(packs::pack_files(test.folder.path()).len(), 3);
+    save(&test.store, at(3), &state(3)).unwrap();
+    assert_eq!(
+        save(&test.store, at(4), &state(4))
+            .unwrap()
+            .made_room
+            .unwrap()
+            .checkpoints,
+        3
+    );
+}
+
+/// What nothing needs any more goes before what the rules do not keep.
+#[test]
+fn what_a_collection_frees_is_used_first() {
+    let test = with_quota(210_000, &keep_last(1));
+    for step in 0..3 {
+        save(&test.store, at(step), &state(step)).unwrap();
+    }
+    let named = Forget {
+        revisions: vec!["step:1".into()],
+        ..Forget::default()
+    };
+    let plan = test.store.plan_forget(&named, &Unobserved).unwrap();
+    test.store.forget(&plan, &Unobserved).unwrap();
+    save(&test.store, at(3), &state(3)).unwrap();
+    let made = save(&test.store, at(4), &state(4)).unwrap().made_room;
+    assert_eq!(made.unwrap().checkpoints, 0);
+    assert_eq!(steps(&test.store), [0, 2, 3, 4]);
+}
+
+/// What was dropped while another process collects would have made no room.
+#[test]
+fn nothing_is_dropped_while_nobody_can_collect() {
+    let test = with_quota(170_000, &keep_last(1));
+    for step in 0..3 {
+        save(&test.store, at(step), &state(step)).unwrap();
+    }
+    let lock = test.folder.path().join("txn/collector.lock");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test holds the lock of a collector"
+    )]
+    let held = std::fs::File::create(lock).unwrap();
+    held.lock().unwrap();
+    let error = save(&test.store, at(3), &state(3)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoSpace);
+    assert!(error.advice().unwrap().contains("nothing was dropped"));
+    assert_eq!(test.store.make_room(&Unobserved).unwrap(), None);
+    assert_eq!(steps(&test.reopened()), [0, 1, 2]);
+}

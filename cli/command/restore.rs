@@ -120,7 +120,7 @@ pub(crate) fn run(args: &Restore, session: &Session) -> Result {
         let start = target.offsets.get(output).copied().unwrap_or_default();
         file.write_at(start + offset, bytes)
     };
-    let restored = checkpoint.restore_to(&plan, &sink, args.check, &progress);
+    let restored = checkpoint.restore_to(&plan, &sink, checks(args), &progress);
     restored.map_err(tell_of_salvage)?;
     file.publish()?;
     progress.finish();
@@ -143,6 +143,11 @@ fn tell_of_salvage(error: Error) -> Error {
         ),
         _ => error,
     }
+}
+
+/// Whether every chunk is hashed: what salvage found to be intact is written as that alone.
+fn checks(args: &Restore) -> bool {
+    args.check || args.salvage
 }
 
 /// Binary data belongs neither on a terminal nor among JSON.
@@ -267,7 +272,7 @@ fn write_stream(
             done,
             total,
         };
-        if args.check {
+        if checks(args) {
             let buffer = std::sync::Mutex::new(&mut bytes);
             let sink = |_: usize, offset: u64, part: &[u8]| -> EngineResult<()> {
                 let at = usize::try_from(offset).unwrap_or(usize::MAX);

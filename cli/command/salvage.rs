@@ -67,6 +67,7 @@ pub(crate) fn examine(
     let salvage = checkpoint.salvage(selection, &progress)?;
     progress.finish();
     if salvage.whole.is_empty() && !salvage.tensors.is_empty() {
+        list(&salvage, session);
         return Err(Error::corrupt("nothing-intact", "no tensor is intact")
             .hint("`milepost log` shows other checkpoints"));
     }
@@ -78,6 +79,11 @@ pub(crate) fn tell(salvage: Option<&Salvage>, session: &Session) -> Result {
     let Some(salvage) = salvage.filter(|s| !s.is_whole()) else {
         return Ok(Outcome::Done);
     };
+    list(salvage, session);
+    Ok(Outcome::Partial)
+}
+
+fn list(salvage: &Salvage, session: &Session) {
     if !session.out.json {
         for (kind, parts) in [("tensor", &salvage.tensors), ("blob", &salvage.blobs)] {
             for part in parts {
@@ -94,7 +100,6 @@ pub(crate) fn tell(salvage: Option<&Salvage>, session: &Session) -> Result {
             ));
         }
     }
-    Ok(Outcome::Partial)
 }
 
 fn missing(kind: &str, part: &DamagedPart) -> String {

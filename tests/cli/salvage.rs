@@ -1,7 +1,10 @@
 //! `restore --salvage`: a damaged checkpoint's intact part, and a list of the rest.
 
+use milepost_engine::hash;
+
 use super::verify::files;
 use crate::support::command::TestFolder;
+use crate::support::hostile::{Codes, HostileStore, Record, body_of};
 use crate::support::packs::flip;
 use crate::support::safetensors;
 
@@ -77,4 +80,33 @@ fn salvage_is_for_whole_tensors() {
             "w=0..1",
         ],
     );
+}
+
+/// A record whose checksum is right, but not its bytes: salvage found that another pack has the
+/// chunk, and what was written was the wrong one.
+#[test]
+fn what_is_written_is_what_was_found_to_be_intact() {
+    const LEN: u32 = 64;
+    let hostile = HostileStore::new();
+    let record = |value: u8| {
+        let codes = Codes {
+            streams: vec![(1, vec![value])],
+            ..Codes::zeros(LEN)
+        };
+        Record {
+            chunk: hash::chunk_id(&[7; LEN as usize]),
+            ..codes.record(0, 0, &[])
+        }
+    };
+    let lying = hostile.plant_records(&[record(0)]);
+    hostile.plant_records(&[record(7), Codes::zeros(8).record(1, 0, &[])]);
+    let body = body_of(LEN.into(), LEN.into(), vec![record(7).chunk]);
+    hostile.plant_body(&body.encode().unwrap(), &[lying]);
+    let test = TestFolder::empty();
+    let root = hostile.root().to_str().unwrap();
+    let words = ["-s", root, "restore", "main", "-o", "back", "--salvage"];
+    let view = test.json(&words);
+    assert_eq!(view["salvage"]["whole"], true);
+    let back = test.read("back");
+    assert_eq!(back[back.len() - LEN as usize..], [7; LEN as usize]);
 }

@@ -86,6 +86,8 @@ class Sweep:
         done = self.store.run(*operation.words)
         self.rig.count(f"saves on {self.name}")
         if done.code == 0:
+            for wrong in oracles.check(self.store, self.with_save(), KILLS):
+                self.fault(room, wrong)
             return True
         if complaint := done.complaint():
             self.fault(room, complaint)
@@ -116,8 +118,6 @@ class Sweep:
         self.rig.count(f"rescues of a full {self.name}")
         if not self.save(0):
             self.fault(0, "no room for a save in place of two checkpoints as large")
-        for wrong in oracles.check(self.store, self.with_save(), KILLS):
-            self.fault(0, wrong)
 
     def with_save(self) -> Oracle:
         oracle = self.oracle.copy()

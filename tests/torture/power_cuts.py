@@ -36,6 +36,8 @@ from store import NO_STORE, Store
 TRAINERS = ("north", "south")
 # Cuts behind which a new, empty file system is made: its first save is as much at risk.
 CUTS_OF_A_WORLD = 100
+# What a cut is called behind which a store was looked at, and how long that may take.
+CHECKED, CHECK_SECONDS = "cuts checked", 300
 # How many of the last things that were done are told when something is wrong.
 HISTORY = 12
 
@@ -52,8 +54,8 @@ class Cut(NamedTuple):
 class World:
     """A mounted file system, the trainers at work on it, and what was acknowledged so far."""
 
-    def __init__(self, milepost: Path, at: Path, files: Path, seed: str, relaxed: bool) -> None:
-        self.store = Store(milepost, at / "store")
+    def __init__(self, rig: rigs.Rig, at: Path, files: Path, seed: str, relaxed: bool) -> None:
+        self.rig, self.store = rig, Store(rig.milepost, at / "store")
         self.oracle = Oracle()
         self.history: deque[str] = deque(maxlen=HISTORY)
         self.wrong: list[str] = []
@@ -62,14 +64,15 @@ class World:
         self.stop = threading.Event()
         generators = [random.Random(f"{seed}/{name}") for name in TRAINERS]
         self.trainers = [Trainer(n, files, g, relaxed) for n, g in zip(TRAINERS, generators)]
-        self.threads = [threading.Thread(target=self.work)]
+        self.threads = [rig.thread(self.work, rigs.OTHER)]
 
     def work(self) -> None:
         """Makes the store, then lets every trainer work until it is told to stop."""
         with self.lock:
             created = init()
         self.do(created)
-        threads = [threading.Thread(target=self.train, args=[t]) for t in self.trainers]
+        act = [lambda t=t: self.train(t) for t in self.trainers]
+        threads = [self.rig.thread(train, rigs.OTHER) for train in act]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -163,12 +166,14 @@ def cut_often(rig: rigs.Rig, given: argparse.Namespace, folder: Path) -> None:
     finally:
         for _ in checkers:
             with suppress(queue.Full):
-                cuts.put(None, timeout=30)
+                cuts.put(None, timeout=CHECK_SECONDS)
         for process in checkers:
-            process.join(30)
+            process.join(CHECK_SECONDS)
             if process.is_alive():
                 process.kill()
         note(rig, found)
+    if lost := given.cuts - rig.counts[CHECKED]:
+        rig.violation(rigs.OTHER, f"{lost} cuts were not checked")
 
 
 def cut_a_world(
@@ -188,7 +193,7 @@ def cut_a_world(
     with mounts.mounted(image, folder / "world", given.fs, given.mount_options) as at:
         # Relaxed saves may leave remains, which excuses something: every second world has none.
         relaxed = numbers.start // CUTS_OF_A_WORLD % 2 == 1
-        world = World(rig.milepost, at, files, seed, relaxed)
+        world = World(rig, at, files, seed, relaxed)
         for thread in world.threads:
             thread.start()
         try:
@@ -196,7 +201,6 @@ def cut_a_world(
                 # Longer than most operations: any moment of any of them.
                 time.sleep(chance.uniform(0.0, given.pause))
                 cuts.put(world.cut(image, number, pool / f"cut-{number}.img"))
-                rig.count("cuts")
                 note(rig, found)
         finally:
             world.end()
@@ -210,6 +214,7 @@ def note(rig: rigs.Rig, found: Any) -> None:
     """Takes in what checkers found so far."""
     while not found.empty():
         number, compared, wrong, history = found.get()
+        rig.count(CHECKED)
         rig.count("checkpoints restored and compared", compared)
         for story in wrong:
             kind = rigs.LOST if story.startswith("lost") else rigs.OTHER

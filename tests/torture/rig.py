@@ -8,9 +8,10 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,9 +76,20 @@ class Rig:
         return f"{done}; {found}; {time.monotonic() - self.started:.1f} s"
 
     def skip(self, why: str) -> int:
-        """Says that nothing was done, and why."""
+        """Says that nothing was done, and why; where changes are judged, that is a failure."""
         print(f"{self.name}: skipped: {why}", flush=True)
-        return 0
+        return 1 if os.environ.get("CI") else 0
+
+    def thread(self, act: Callable[[], None], kind: str) -> threading.Thread:
+        """A thread whose own failure is told: else less would be done, and nobody would know."""
+
+        def watched() -> None:
+            try:
+                act()
+            except Exception as error:  # whatever it is, the rig did not do its work
+                self.violation(kind, f"the rig itself fails: {error!r}")
+
+        return threading.Thread(target=watched)
 
 
 def lacking(*programs: str, root: bool = False) -> str | None:

@@ -44,7 +44,7 @@ class Soak:
         work += [lambda run=run: self.save_on(run) for run in savers]
         work += [lambda i=i: self.read(self.chance(f"r{i}")) for i in range(given.readers)]
         self.collected = savers
-        self.threads = [threading.Thread(target=act) for act in [*work, self.collect]]
+        self.threads = [rig.thread(act, "failed") for act in [*work, self.collect]]
 
     def chance(self, name: str) -> random.Random:
         return random.Random(f"{self.rig.seed}/{name}")

@@ -43,7 +43,11 @@ impl GcOptions {
         }
     }
 
-    fn patience_of<'o>(&self, store: &Store, observer: &'o dyn Observer) -> Patience<'o> {
+    pub(crate) fn patience_of<'o>(
+        &self,
+        store: &Store,
+        observer: &'o dyn Observer,
+    ) -> Patience<'o> {
         let of_store = store.patience(observer);
         Patience {
             limit: self.patience.or(of_store.limit),

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
 use crate::restore::everywhere::forgotten;
 use crate::restore::recipe::Recipe;
+use crate::restore::salvage::concerns_one_chunk;
 use crate::restore::{Checkpoint, buffer, decode};
 use crate::store::Store;
 use crate::store::history;
@@ -18,6 +19,13 @@ impl Store {
     /// Whether a chunk can be made of records in packs that are whole: what a restore falls back
     /// to where a record is damaged.
     pub(crate) fn is_restorable(&self, chunk: &ChunkId) -> Result<bool> {
+        match self.decode_from_whole_packs(chunk) {
+            Err(error) if concerns_one_chunk(error.kind()) => Ok(false),
+            done => done,
+        }
+    }
+
+    fn decode_from_whole_packs(&self, chunk: &ChunkId) -> Result<bool> {
         let disk = &*self.0.disk;
         let whole = self.whole_packs()?;
         if !whole.settle(disk, chunk)? {

@@ -62,6 +62,12 @@ pub struct LostRange {
     pub error: Error,
 }
 
+/// Whether what is wrong with a chunk says nothing of the others.
+pub(crate) fn concerns_one_chunk(kind: ErrorKind) -> bool {
+    use ErrorKind::{Corrupt, Limit, NotFound, Unsupported};
+    matches!(kind, Corrupt | NotFound | Unsupported | Limit)
+}
+
 impl Checkpoint {
     /// Decodes and hashes every chunk of a selection and of all blobs; of a chunk that is damaged
     /// in one pack, another pack's record counts as well.
@@ -124,12 +130,10 @@ impl Checkpoint {
             progress::check(observer)?;
             let range = wanted.cut.range(*index);
             match self.examine(held, chunk, range.end - range.start) {
-                Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
-                    Ok(Some(LostRange {
-                        bytes: range,
-                        error,
-                    }))
-                }
+                Err(error) if concerns_one_chunk(error.kind()) => Ok(Some(LostRange {
+                    bytes: range,
+                    error,
+                })),
                 done => done.map(|()| None),
             }
         };

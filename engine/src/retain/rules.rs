@@ -286,7 +286,7 @@ pub fn judge(
         .iter()
         .rposition(|s| s.placement.durability != Durability::Relaxed)
         .unwrap_or_default();
-    let newest_ms = run.iter().map(|s| s.placement.time_ms).max();
+    let ages = rules.within.map(|age| ages(run, age));
     let best: Vec<(&str, BTreeSet<usize>)> = rules
         .best
         .iter()
@@ -304,10 +304,9 @@ pub fn judge(
         add(rules.last.is_some_and(|n| from_end <= n), Reason::Last);
         let multiple = |n: u64| summary.step.is_multiple_of(n);
         add(rules.every.is_some_and(multiple), Reason::Every);
-        let young = rules.within.zip(newest_ms).is_some_and(|(age, newest)| {
-            newest.saturating_sub(summary.placement.time_ms) <= age.milliseconds()
-        });
-        add(young, Reason::Within);
+        let age = ages.as_ref().and_then(|ages| ages.get(index).copied());
+        let young = |within: Age| age.is_some_and(|age| age <= within.milliseconds());
+        add(rules.within.is_some_and(young), Reason::Within);
         for tag in tags.iter().filter(|(_, id)| **id == summary.id) {
             let protects = rules.tags.is_empty() || rules.tags.contains(tag.0);
             add(protects, Reason::Tag(tag.0.clone()));
@@ -322,6 +321,26 @@ pub fn judge(
         reasons: reasons(index, summary),
     };
     run.iter().enumerate().map(verdict).collect()
+}
+
+/// How long before the run's newest each was saved, in milliseconds, told so that a clock which
+/// jumps makes none look old: nothing is younger than what was saved after it, and a newest that
+/// came later than `within` after all the others does not age them alone.
+fn ages(run: &[Arc<Summary>], within: Age) -> Vec<u64> {
+    let mut times: Vec<u64> = run.iter().map(|s| s.placement.time_ms).collect();
+    let mut earliest = u64::MAX;
+    for time in times.iter_mut().rev() {
+        earliest = earliest.min(*time);
+        *time = earliest;
+    }
+    let mut newest = times.iter().rev().copied();
+    let last = newest.next().unwrap_or_default();
+    let one_before = newest.next().unwrap_or(last);
+    let now = match last - one_before > within.milliseconds() {
+        true => one_before,
+        false => last,
+    };
+    times.iter().map(|time| now.saturating_sub(*time)).collect()
 }
 
 /// The places of the best by a metric; of equal ones the earlier. NaN is never good.
@@ -399,6 +418,36 @@ mod tests {
             ..rules()
         };
         assert_eq!(kept(&within, &none), [4, 5, 6]);
+    }
+
+    /// One checkpoint that was saved under a clock far ahead once made all others look old.
+    #[test]
+    fn a_clock_that_jumps_ages_nothing() {
+        let rules = KeepRules {
+            within: Some(Age::parse("2m").unwrap()),
+            ..KeepRules::default()
+        };
+        let kept = |minutes: &[u64]| -> Vec<usize> {
+            let saved = |(seq, minute): (u64, &u64)| summary(seq, seq, minute * 60_000, 0.0);
+            let run: Vec<_> = (1..).zip(minutes).map(saved).collect();
+            let verdicts = judge(&run, &BTreeMap::new(), &rules);
+            (0..run.len()).filter(|i| verdicts[*i].stays()).collect()
+        };
+        for (minutes, stay) in [
+            (&[10, 11, 12, 13, 14][..], &[2, 3, 4][..]),
+            // Ahead: once in the middle, at the end, for a while.
+            (&[10, 11, 12, 9000, 13, 14], &[2, 3, 4, 5]),
+            (&[10, 11, 12, 13, 14, 9000], &[2, 3, 4, 5]),
+            (&[10, 11, 12, 9000, 9001, 9002, 13], &[1, 2, 3, 4, 5, 6]),
+            // Back, to the beginning of time, and forth again.
+            (&[10, 11, 12, 0, 1], &[0, 1, 2, 3, 4]),
+            (&[10, 11, 0, 12, 13, 14], &[3, 4, 5]),
+            // Stopped for a week: the first after it lets go nothing more, the second does.
+            (&[10, 11, 12, 13, 10_093], &[1, 2, 3, 4]),
+            (&[10, 11, 12, 13, 10_093, 10_094], &[4, 5]),
+        ] {
+            assert_eq!(kept(minutes), stay, "{minutes:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! last hop, which makes a checkpoint of them, is `publish.rs`.
 
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use crate::chain::Bounds;
 use crate::error::Result;
@@ -17,6 +18,7 @@ use crate::save::encoder::ChunkEncoder;
 use crate::save::family::{self, Family};
 use crate::save::items::{empty_body, items, relations};
 use crate::save::like::{self, Alike, Likeness};
+use crate::save::new_packs::NewPacks;
 use crate::save::parts::Parts;
 use crate::save::pipeline::{self, Item};
 use crate::save::probe::Probe;
@@ -28,7 +30,7 @@ use crate::save::taken;
 use crate::save::{Full, SaveReport};
 use crate::store::Store;
 use crate::store::history;
-use crate::store::pack_file::{PACK_LEN_TARGET, PackWriter, SealedPack, UnnamedPack};
+use crate::store::pack_file::SealedPack;
 use crate::store::txn::Transaction;
 
 /// Saves a draft: four hops, from the caller's bytes to a published manifest.
@@ -38,23 +40,29 @@ pub(crate) fn commit(draft: &Draft<'_>, observer: &dyn Observer) -> Result<SaveR
     if !draft.parts.is_empty() {
         // Its writers keep collectors away, so no room can be made now.
         let txn = store.begin_beside_others(observer)?;
-        return store.with_packs_there(|| commit_within(draft, &txn, observer));
+        return store
+            .with_packs_there(|| commit_within(draft, &txn, &Allowance::of(store)?, observer));
     }
-    room::with_room(store, observer, || {
+    room::with_room(store, observer, |needed| {
         let txn = store.begin(observer)?;
-        store.with_packs_there(|| commit_within(draft, &txn, observer))
+        store.with_packs_there(|| {
+            let room = Allowance::of(store)?;
+            let saved = commit_within(draft, &txn, &room, observer);
+            needed.store(room.asked(), Ordering::Relaxed);
+            saved
+        })
     })
 }
 
 fn commit_within(
     draft: &Draft<'_>,
     txn: &Transaction,
+    room: &Allowance,
     observer: &dyn Observer,
 ) -> Result<SaveReport> {
     let store = &draft.store;
     draft.parts.require_whole(&*store.0.disk)?;
-    let room = Allowance::of(store)?;
-    let (mut body, mut written) = write(draft, txn, Whole::Yes, &room, observer)?;
+    let (mut body, mut written) = write(draft, txn, Whole::Yes, room, observer)?;
     draft.parts.merge_into(&mut body, &mut written.statistics)?;
     body.chunk_count()?;
     let statistics = std::mem::take(&mut written.statistics);
@@ -62,7 +70,7 @@ fn commit_within(
     let mut related = draft.parts.relations();
     related.extend(draft.relations.clone());
     manifest.relations = stored_relations::to_places(&related, &manifest.body)?;
-    let publication = publication(draft, &room, &written, observer);
+    let publication = publication(draft, room, &written, observer);
     let mut report = publish(store, txn, manifest, publication)?;
     report.like = written.like;
     Ok(report)
@@ -271,15 +279,14 @@ fn write_packs(
         claimed: Mutex::default(),
     };
     saver.encoder.begin();
-    let durable = durability != Durability::Relaxed;
     let mut written = Written {
         packs: Vec::new(),
         statistics: vec![TensorStatistics::default(); body.tensors.len()],
         new_chunks: 0,
         like: None,
     };
-    let mut open: Option<PackWriter> = None;
-    let mut finished: Vec<UnnamedPack> = Vec::new();
+    let durable = durability != Durability::Relaxed;
+    let mut packs = NewPacks::new(disk, txn, room, durable);
     pipeline::run(&saver, items, families, observer, |piece, saved| {
         if let Some(statistics) = written.statistics.get_mut(piece.item) {
             statistics.changed_elements += saved.changed_lanes;
@@ -294,21 +301,10 @@ fn write_packs(
             return Ok(());
         };
         written.new_chunks += 1;
-        let writer = match &mut open {
-            Some(writer) => writer,
-            none => none.insert(PackWriter::create(disk, txn.id)?),
-        };
-        room.take_record(record.len(), &entry)?;
-        writer.append(&record, entry)?;
-        saver.encoder.spare.give(record);
-        if writer.len() >= PACK_LEN_TARGET {
-            finished.extend(open.take().map(|w| w.finish(durable)).transpose()?);
-        }
-        Ok(())
+        packs.add(record, entry, &saver.encoder.spare)
     })?;
-    finished.extend(open.take().map(|w| w.finish(durable)).transpose()?);
     // Named only now: a save that fails or is killed before leaves nothing behind.
-    for pack in finished {
+    for pack in packs.finish()? {
         let pack = pack.publish(disk)?;
         pack.add_to(&store.0.catalog);
         written.packs.push(pack);

@@ -14,6 +14,7 @@ pub(crate) mod family;
 mod infer;
 mod items;
 mod like;
+mod new_packs;
 mod part;
 mod parts;
 mod patch;

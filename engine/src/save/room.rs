@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::pack::{self, IndexEntry};
-use crate::gc::GcOptions;
+use crate::gc::{Collector, GcOptions};
 use crate::progress::Observer;
-use crate::retain::{Forget, KeepRules};
+use crate::retain::{Forget, ForgetPlan, KeepRules};
 use crate::save::{MadeRoom, SaveReport};
 use crate::store::Store;
 
@@ -50,7 +50,7 @@ impl Store {
         Ok(room.quota.map(|_| room.left.load(Ordering::Relaxed)))
     }
 
-    /// Forgets what the recorded keep rules do not keep, and collects. Saves do so by themselves
+    /// Collects, and forgets what the recorded keep rules do not keep. Saves do so by themselves
     /// where there is no room; writers of parts cannot, while they wait for each other. `None` if
     /// that frees nothing, another process is at it, or a writer is in a transaction: nobody is
     /// waited for.
@@ -58,7 +58,10 @@ impl Store {
     /// # Errors
     /// As [`Store::forget`] and [`Store::gc`].
     pub fn make_room(&self, observer: &dyn Observer) -> Result<Option<MadeRoom>> {
-        make_room(self, &GcOptions::at_once(), observer)
+        match make_room(self, None, Turn::Forget, &GcOptions::at_once(), observer)? {
+            Room::Made(made) => Ok((made != MadeRoom::default()).then_some(made)),
+            Room::Busy | Room::Short { .. } => Ok(None),
+        }
     }
 }
 
@@ -67,6 +70,8 @@ impl Store {
 pub(super) struct Allowance {
     left: AtomicU64,
     quota: Option<u64>,
+    /// All that was asked for so far, whether or not there was room.
+    asked: AtomicU64,
 }
 
 impl Allowance {
@@ -80,6 +85,7 @@ impl Allowance {
         Ok(Self {
             left: AtomicU64::new(left),
             quota,
+            asked: AtomicU64::new(0),
         })
     }
 
@@ -88,8 +94,14 @@ impl Allowance {
         self.take(len as u64 + pack::footprint(entry))
     }
 
+    /// All that was asked for so far.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// Takes some of it.
     pub(super) fn take(&self, bytes: u64) -> Result<()> {
+        self.asked.fetch_add(bytes, Ordering::Relaxed);
         let Some(quota) = self.quota else {
             return Ok(());
         };
@@ -112,66 +124,166 @@ impl Allowance {
     }
 }
 
-/// Saves; if there is no room, lets go what the recorded keep rules do not keep, and saves again.
+/// Saves; where there is no room, collects and saves again; if that is not enough, lets go what
+/// the recorded keep rules do not keep, if that is. `save` says how many bytes it needs when it
+/// fails for want of them.
 pub(super) fn with_room(
     store: &Store,
     observer: &dyn Observer,
-    save: impl Fn() -> Result<SaveReport>,
+    save: impl Fn(&AtomicU64) -> Result<SaveReport>,
 ) -> Result<SaveReport> {
-    match save() {
-        Err(error) if error.kind() == ErrorKind::NoSpace => {
-            let Some(made) = make_room(store, &GcOptions::default(), observer)? else {
-                return Err(error);
-            };
-            tracing::info!(?made, "room was made for a save");
-            match save() {
-                Ok(mut report) => {
-                    report.made_room = Some(made);
-                    Ok(report)
-                }
-                Err(error) => {
-                    if let Err(error) = store.gc(&GcOptions::default(), observer) {
-                        tracing::warn!(%error, "what the save left was not collected");
-                    }
-                    Err(not_enough(error, made))
-                }
-            }
+    let needed = AtomicU64::new(0);
+    let mut made = MadeRoom::default();
+    for turn in [Turn::Collect, Turn::Forget] {
+        let error = match save(&needed) {
+            Err(error) if error.kind() == ErrorKind::NoSpace => error,
+            done => return done.map(|report| report.after(made)),
+        };
+        let bytes = needed.load(Ordering::Relaxed);
+        match make_room(store, Some(bytes), turn, &GcOptions::default(), observer)? {
+            Room::Made(more) => made.add(more),
+            room => return Err(error.hint_instead(why_no_room(bytes, &room))),
         }
-        done => done,
+        tracing::info!(?made, "room was made for a save");
+        if made.checkpoints > 0 {
+            break;
+        }
     }
-}
-
-fn not_enough(error: Error, made: MadeRoom) -> Error {
-    match made.checkpoints {
-        0 => error,
-        dropped => error.hint(format!(
-            "{dropped} checkpoints that no keep rule kept were dropped, and it is not enough"
+    let failed = match save(&needed) {
+        Err(error) if error.kind() == ErrorKind::NoSpace => error,
+        done => return done.map(|report| report.after(made)),
+    };
+    if let Err(error) = store.gc(&GcOptions::default(), observer) {
+        tracing::warn!(%error, "what the save left was not collected");
+    }
+    Err(match made.checkpoints {
+        0 => failed,
+        1 => failed
+            .hint_instead("1 checkpoint that no keep rule kept was dropped, and it is not enough"),
+        gone => failed.hint_instead(format!(
+            "{gone} checkpoints that no keep rule kept were dropped, and it is not enough"
         )),
+    })
+}
+
+impl SaveReport {
+    fn after(mut self, made: MadeRoom) -> Self {
+        self.made_room = (made != MadeRoom::default()).then_some(made);
+        self
     }
 }
 
-/// Forgets by the recorded rules and collects; `None` if that frees nothing, or another process
-/// is at it.
+impl MadeRoom {
+    fn add(&mut self, more: Self) {
+        self.checkpoints += more.checkpoints;
+        self.freed_bytes += more.freed_bytes;
+    }
+}
+
+/// How far room is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// By collecting, where that is enough; else as below.
+    Collect,
+    /// By forgetting as well.
+    Forget,
+}
+
+/// What became of the wish for room.
+enum Room {
+    /// There may be enough now.
+    Made(MadeRoom),
+    /// Another process is at it; nothing was dropped.
+    Busy,
+    /// There are `free` bytes, and without what no rule keeps `would_free` more: not enough, so
+    /// that stays.
+    Short {
+        free: u64,
+        would_go: u64,
+        would_free: u64,
+    },
+}
+
+fn why_no_room(needed: u64, room: &Room) -> String {
+    match room {
+        Room::Made(_) | Room::Busy => {
+            "another process collects or compacts the store, so nothing was dropped: try again"
+                .into()
+        }
+        Room::Short {
+            free, would_go: 0, ..
+        } => format!(
+            "the save takes {needed} bytes and there is room for {free}: forget checkpoints and \
+             collect, or compact; with keep rules recorded at `milepost init` this happens by itself"
+        ),
+        Room::Short {
+            free, would_free, ..
+        } => format!(
+            "the save takes {needed} bytes and there is room for {free}; what no keep rule keeps \
+             would free {would_free}, which is not enough, so nothing was dropped: forget other \
+             checkpoints, compact, or give the store more room"
+        ),
+    }
+}
+
+/// Collects, and if that is not enough forgets by the recorded rules and collects again. What is
+/// not enough for so many bytes is not dropped; if nobody knows how many, all is that no rule
+/// keeps.
 fn make_room(
     store: &Store,
+    needed: Option<u64>,
+    turn: Turn,
     options: &GcOptions,
     observer: &dyn Observer,
-) -> Result<Option<MadeRoom>> {
+) -> Result<Room> {
     let mut made = MadeRoom::default();
+    // Held from here on: what is forgotten can be collected.
+    let begun = Collector::begin(store, options.patience_of(store, observer)).and_then(|c| {
+        made.freed_bytes = c.collect(options, observer)?.removed_bytes;
+        Ok(c)
+    });
+    let collector = match begun {
+        Err(error) if error.kind() == ErrorKind::Locked => return Ok(Room::Busy),
+        begun => begun?,
+    };
+    let free = free_bytes(store)?;
+    let is_enough = |bytes: u64| needed.is_none_or(|needed| needed <= bytes);
+    if turn == Turn::Collect && needed.is_some() && made.freed_bytes > 0 && is_enough(free) {
+        return Ok(Room::Made(made));
+    }
     let rules = KeepRules::from_attributes(&store.settings().attributes)?;
-    if !rules.is_empty() {
-        let forget = Forget {
-            rules,
-            spare_verified: true,
-            ..Forget::default()
-        };
-        let plan = store.plan_forget(&forget, observer)?;
-        made.checkpoints = store.forget(&plan, observer)?.checkpoints;
+    let plan = match rules.is_empty() {
+        true => ForgetPlan::default(),
+        false => store.plan_forget(&by_rules(rules), observer)?,
+    };
+    let would_go = plan.going().count() as u64;
+    let would_free = plan.freed.pack_bytes + plan.freed.manifest_bytes;
+    if needed.is_some() && (would_go == 0 || !is_enough(free.saturating_add(would_free))) {
+        return Ok(Room::Short {
+            free,
+            would_go,
+            would_free,
+        });
     }
-    match store.gc(options, observer) {
-        Ok(report) => made.freed_bytes = report.removed_bytes,
-        Err(error) if error.kind() == ErrorKind::Locked => return Ok(None),
-        Err(error) => return Err(error),
+    made.checkpoints = store.forget(&plan, observer)?.checkpoints;
+    if made.checkpoints > 0 {
+        made.freed_bytes += collector.collect(options, observer)?.removed_bytes;
     }
-    Ok((made != MadeRoom::default()).then_some(made))
+    Ok(Room::Made(made))
+}
+
+fn by_rules(rules: KeepRules) -> Forget {
+    Forget {
+        rules,
+        spare_verified: true,
+        ..Forget::default()
+    }
+}
+
+/// Bytes that quota and disk leave.
+fn free_bytes(store: &Store) -> Result<u64> {
+    let of_disk = store.0.disk.free_bytes().unwrap_or(u64::MAX);
+    Ok(store
+        .quota_left()?
+        .map_or(of_disk, |left| left.min(of_disk)))
 }

@@ -114,6 +114,11 @@ pub trait Disk: Debug + Send + Sync {
     /// If the storage has no locks or refuses.
     fn lock(&self, path: &StorePath, mode: LockMode) -> Result<Option<Box<dyn Lock>>>;
 
+    /// Bytes that files may still take, as far as is known.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// A value that changes whenever unsynced bytes may have been lost: the boot's id.
     fn boot_id(&self) -> [u8; 16];
 }

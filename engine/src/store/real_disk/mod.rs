@@ -269,6 +269,16 @@ impl Disk for RealDisk {
         Ok(taken.then(|| Box::new(RealLock { file, owner }) as Box<dyn Lock>))
     }
 
+    fn free_bytes(&self) -> Option<u64> {
+        let stat = fs::fstatvfs(self.root.folder()).ok()?;
+        // Some blocks are kept for root alone.
+        let blocks = match rustix::process::geteuid().is_root() {
+            true => stat.f_bfree,
+            false => stat.f_bavail,
+        };
+        blocks.checked_mul(stat.f_frsize)
+    }
+
     fn boot_id(&self) -> [u8; 16] {
         *BOOT_ID
     }

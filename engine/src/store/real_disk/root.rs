@@ -28,7 +28,9 @@ impl Root {
             "" => ".",
             text => text,
         };
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let mut flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // What is only passed is not opened, and cannot be waited for.
+        flags.set(OFlags::NONBLOCK, !flags.contains(OFlags::PATH));
         let mode = match flags.contains(OFlags::CREATE) {
             true => Mode::from_raw_mode(0o644),
             false => Mode::empty(),
