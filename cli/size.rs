@@ -23,6 +23,14 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS.get(unit).unwrap_or(&"B"))
 }
 
+/// The same and every digit: "1.2 MiB (1258291 bytes)".
+pub(crate) fn exact_bytes(count: u64) -> String {
+    match count {
+        ..1024 => format!("{count} bytes"),
+        _ => format!("{} ({count} bytes)", bytes(count)),
+    }
+}
+
 /// How many times `part` goes into `whole`.
 #[expect(
     clippy::cast_precision_loss,

@@ -1,12 +1,15 @@
 //! `milepost forget`: drops checkpoints, or tensors of them, by name or by keep rules.
 
 use clap::Args;
-use milepost_engine::{Fate, Forget, ForgetPlan, ForgetReport, GcOptions, KeepRules, Store};
+use milepost_engine::{
+    Error, ErrorKind, Fate, Forget, ForgetPlan, ForgetReport, GcOptions, GcReport, KeepRules, Store,
+};
 use serde::Serialize;
 
 use crate::command::gc::GcView;
 use crate::exit::{Outcome, Result};
 use crate::keep::KeepArgs;
+use crate::progress::Progress;
 use crate::report;
 use crate::session::Session;
 use crate::size;
@@ -90,13 +93,17 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result {
     let out = session.out;
     if !out.json && !out.quiet {
         out.text(&table(&plan))?;
+        out.line(summary(&plan, args.dry_run))?;
+    }
+    if !args.drop.is_empty() && plan.thinned().next().is_none() {
+        report::warning("no checkpoint that would lose tensors has one that matches --drop");
     }
     let (mut done, mut gc) = (ForgetReport::default(), None);
     if !args.dry_run {
         done = store.forget(&plan, &session.progress("forget"))?;
         if !args.no_gc && !plan.is_empty() {
             let progress = session.progress("collect");
-            gc = Some(store.gc(&GcOptions::default(), &progress)?);
+            gc = collect(&store, &progress)?;
             progress.finish();
         }
     }
@@ -118,7 +125,6 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result {
             size::count(done.spared, "checkpoint")
         ));
     }
-    out.line(summary(&plan, args.dry_run))?;
     if let Some(gc) = &gc {
         out.line(crate::command::gc::summary(gc, false))?;
     } else if !args.dry_run && !plan.is_empty() {
@@ -127,9 +133,21 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result {
     Ok(Outcome::Done)
 }
 
+/// Frees the space of what is forgotten by now, whoever else collects: then that is said.
+fn collect(store: &Store, progress: &Progress) -> milepost_engine::Result<Option<GcReport>> {
+    match store.gc(&GcOptions::default(), progress) {
+        Err(error) if error.kind() == ErrorKind::Locked => {
+            report::warning(&format!("the space is not freed yet: {error}"));
+            Ok(None)
+        }
+        done => done.map(Some),
+    }
+}
+
 /// Rules on the command line replace those that the store records; so do names.
 fn what(args: &ForgetArgs, store: &Store) -> milepost_engine::Result<Forget> {
     let given = args.keep.rules();
+    require_known(&given, store)?;
     let recorded = || KeepRules::from_attributes(&store.settings().attributes);
     let rules = match given.is_empty() && args.revisions.is_empty() && !args.damaged {
         true => recorded()?,
@@ -143,6 +161,30 @@ fn what(args: &ForgetArgs, store: &Store) -> milepost_engine::Result<Forget> {
         damaged: args.damaged,
         drop: args.drop.clone(),
     })
+}
+
+/// A tag or metric that is nowhere is a slip: by what is left of the rules too much would go.
+fn require_known(rules: &KeepRules, store: &Store) -> milepost_engine::Result<()> {
+    let unknown = |what: &str, name: &str| {
+        let why = format!("no checkpoint has the {what} {name:?}, which a keep rule names");
+        Error::new(ErrorKind::NotFound, "keep-rule", why).hint("nothing was dropped")
+    };
+    let tags = store.tags()?;
+    if let Some(tag) = rules.tags.iter().find(|tag| !tags.contains_key(*tag)) {
+        return Err(unknown("tag", tag));
+    }
+    if rules.best.is_empty() {
+        return Ok(());
+    }
+    let listing = store.list(None)?;
+    let is_measured = |metric: &str| {
+        let mut all = listing.checkpoints.iter();
+        all.any(|checkpoint| checkpoint.metrics.contains_key(metric))
+    };
+    match rules.best.iter().find(|best| !is_measured(&best.metric)) {
+        Some(best) => Err(unknown("metric", &best.metric)),
+        None => Ok(()),
+    }
 }
 
 /// What becomes of a checkpoint, as a word and why.
@@ -196,7 +238,7 @@ fn summary(plan: &ForgetPlan, dry_run: bool) -> String {
     if plan.is_empty() {
         return "nothing to drop".to_owned();
     }
-    let would = if dry_run { "would drop" } else { "dropped" };
+    let would = if dry_run { "would drop" } else { "drops" };
     let mut parts = Vec::new();
     let going = plan.going().count() + plan.damaged.len();
     if going > 0 {
@@ -216,9 +258,9 @@ fn summary(plan: &ForgetPlan, dry_run: bool) -> String {
     }
     let freed = &plan.freed;
     let mut line = format!(
-        "{would} {}: {} freed by a collection",
+        "{would} {}: a collection frees {}",
         parts.join(" and "),
-        size::bytes(freed.manifest_bytes + freed.pack_bytes),
+        size::exact_bytes(freed.manifest_bytes + freed.pack_bytes),
     );
     if freed.idle_bytes > 0 {
         let idle = size::bytes(freed.idle_bytes);

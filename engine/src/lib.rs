@@ -17,6 +17,7 @@ pub mod gc;
 pub mod hash;
 mod id;
 pub mod inspect;
+mod memory;
 mod progress;
 pub mod restore;
 pub mod retain;

@@ -149,3 +149,40 @@ fn a_lock_is_waited_for_as_long_as_was_asked() {
     drop(held);
     test.ok(&save);
 }
+
+/// A slip in a rule's name once took the protection of every tag.
+#[test]
+fn rules_that_name_what_is_not_there_drop_nothing() {
+    let test = with_tagged();
+    for rule in [
+        ["--keep-tag", "bets"],
+        ["--keep-tag", ""],
+        ["--keep-best", "lss:min:1"],
+    ] {
+        let error = test.fails(12, &[&["forget", "--keep-last", "1"][..], &rule].concat());
+        assert!(error.contains("nothing was dropped"), "{error}");
+    }
+    assert_eq!(test.json(&["stats"])["checkpoints"], 3);
+    let ran = test.run(&["forget", "--keep-last", "1", "--drop", "optm.*"]);
+    assert!(ran.stderr.contains("--drop"), "{}", ran.stderr);
+}
+
+/// What was forgotten is gone though nobody could collect it; that is said and no failure.
+#[test]
+fn what_cannot_be_collected_yet_is_told() {
+    let test = with_tagged();
+    let lock = test.path(".milepost/txn/collector.lock");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test holds the lock of a collector"
+    )]
+    let held = std::fs::File::create(lock).unwrap();
+    held.lock().unwrap();
+    let ran = test.run(&["forget", "--keep-last", "1"]);
+    assert!(
+        ran.code == 0 && ran.stderr.contains("not freed yet"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(test.json(&["stats"])["checkpoints"], 2);
+}

@@ -2,7 +2,7 @@
 
 use crate::support::command::{TestFolder, snapshot};
 
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 18] = [
     "init",
     "save",
     "restore",
@@ -12,6 +12,9 @@ const VERBS: [&str; 15] = [
     "diff",
     "stats",
     "verify",
+    "forget",
+    "gc",
+    "compact",
     "tag",
     "fork",
     "demo",

@@ -6,7 +6,7 @@ use milepost_engine::codec::coder::PATTERN_LEN_MAX;
 use milepost_engine::codec::cost::weight;
 use milepost_engine::format::envelope::{self, FileKind};
 use milepost_engine::format::{limits, pack, record, section, store_file};
-use milepost_engine::restore::recipe::RECIPE_RECORDS_MAX;
+use milepost_engine::restore::recipe::{RECIPE_BYTES_MAX, RECIPE_RECORDS_MAX};
 use milepost_engine::{ChunkId, chunking, hash};
 
 use crate::spec::document::{self, blocks, columns, number, table, text};
@@ -67,6 +67,7 @@ fn limits_in_code() -> Vec<(&'static str, u64)> {
         ("SMALL_FILE_LEN_MAX", limits::SMALL_FILE_LEN_MAX),
         ("ZSTD_WINDOW_LOG_MAX", limits::ZSTD_WINDOW_LOG_MAX.into()),
         ("RECIPE_RECORDS_MAX", RECIPE_RECORDS_MAX as u64),
+        ("RECIPE_BYTES_MAX", RECIPE_BYTES_MAX),
     ]
 }
 

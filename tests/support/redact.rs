@@ -20,6 +20,9 @@ fn line(line: &str) -> String {
         if number && ["B", "KiB", "MiB", "GiB"].contains(&next_core) {
             out.push(format!("{}[SIZE]{}", around.0, next_around.1));
             at += 2;
+        } else if number && next_core == "bytes" && is_freed(around.0, out.last()) {
+            out.push(format!("{}[BYTES]", around.0));
+            at += 1;
         } else if next_core == "ago" {
             out.push(format!("{}[AGE]{}", around.0, next_around.1));
             at += 2;
@@ -29,6 +32,11 @@ fn line(line: &str) -> String {
         }
     }
     format!("{}{}", &line[..indent], out.join(" "))
+}
+
+/// Whether a number of bytes is what a plan says that it frees.
+fn is_freed(mark: &str, before: Option<&String>) -> bool {
+    mark == "(" || before.is_some_and(|word| word == "frees")
 }
 
 /// A word without the punctuation before and behind it.

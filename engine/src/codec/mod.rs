@@ -48,6 +48,7 @@ use std::ops::RangeInclusive;
 use crate::codec::word::with_word;
 use crate::dtype::Lane;
 use crate::error::Result;
+use crate::memory;
 
 /// What a lane's value is predicted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -287,7 +288,7 @@ pub fn decompress_section(stored: &[u8], raw_len: u32) -> Result<Vec<u8>> {
         )
         .differs(raw_len, stored.len()));
     }
-    let mut out = vec![0; raw_len as usize];
+    let mut out = memory::zeros(raw_len.into())?;
     SECTION_CONTEXTS.with_borrow_mut(|contexts| contexts.decompress(stored, &mut out))?;
     Ok(out)
 }

@@ -193,6 +193,7 @@ pub(super) fn start<'s, J: OnStep>(
 mod tests {
     use super::*;
     use std::collections::HashSet;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use crate::id::ChunkId;
@@ -215,9 +216,9 @@ mod tests {
             output: 0,
             target: 0..8,
             within: 0..8,
-            recipe: Recipe {
+            recipe: Arc::new(Recipe {
                 steps: vec![record],
-            },
+            }),
         }
     }
 

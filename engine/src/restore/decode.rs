@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::codec::{self, Workspace};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hash;
 use crate::id::{ChunkId, PackId};
-use crate::restore::recipe::{Recipe, RecipeStep};
+use crate::memory;
+use crate::restore::recipe::{RECIPE_BYTES_MAX, Recipe, RecipeStep};
 use crate::store::catalog::Catalog;
 use crate::store::disk::Disk;
 use crate::store::pack_file::PackFile;
@@ -77,7 +78,8 @@ impl Decoder {
                 continue;
             }
             let mut buffer = self.free.pop().unwrap_or_default();
-            buffer.resize(step.raw_len as usize, 0);
+            memory::resize(&mut buffer, step.raw_len as usize)?;
+            require_room(&made, &buffer, &last.chunk)?;
             self.decode_step(disk, catalog, step, &made, check, &mut buffer)?;
             made.push(if self.shared.wanted.contains(&step.chunk) {
                 self.shared.made.insert(step.chunk, buffer);
@@ -193,6 +195,21 @@ impl Decoder {
     }
 }
 
+/// Refuses a chunk for which more is to be held at once than any chain of a writer calls for,
+/// before that memory is filled: a small file may ask for it all.
+fn require_room(made: &[Made], next: &[u8], chunk: &ChunkId) -> Result<()> {
+    let held = made.iter().map(|made| match made {
+        Made::Owned(buffer) => buffer.len() as u64,
+        Made::Shared(_) | Made::NotNeeded => 0,
+    });
+    let held = held.sum::<u64>() + next.len() as u64;
+    if held <= RECIPE_BYTES_MAX {
+        return Ok(());
+    }
+    let why = "a chunk needs too many bytes of other chunks at once";
+    Err(Error::new(ErrorKind::Limit, "recipe", why).subject(format!("chunk {chunk}")))
+}
+
 /// Holds raw bytes against the chunk's id.
 pub(crate) fn check_chunk(chunk: &ChunkId, raw: &[u8]) -> Result<()> {
     let found = hash::chunk_id(raw);
@@ -205,6 +222,18 @@ pub(crate) fn check_chunk(chunk: &ChunkId, raw: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_held_at_once_is_bounded() {
+        let chunk = ChunkId([1; 32]);
+        // Memory that nobody fills is not taken.
+        let half = || vec![0; usize::try_from(RECIPE_BYTES_MAX / 2).unwrap()];
+        let (most, half) = (half(), || Made::Owned(half()));
+        let given_back = [half(), Made::NotNeeded, Made::Shared(chunk)];
+        require_room(&given_back, &most, &chunk).unwrap();
+        let error = require_room(&[half(), half()], &[0], &chunk).unwrap_err();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Limit, "recipe"));
+    }
 
     /// A state of related tensors took as much memory again as it has bytes, and the time of as
     /// many page faults, for each kept chunk was given a buffer of its own that none took back.

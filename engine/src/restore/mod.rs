@@ -21,6 +21,7 @@ use crate::codec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::Manifest;
 use crate::id::{CheckpointId, ChunkId};
+use crate::memory;
 use crate::progress::{Observer, Unobserved};
 use crate::restore::plan::{Plan, PlanStep, Wanted};
 use crate::store::Store;
@@ -262,18 +263,7 @@ impl Checkpoint {
 
 /// Zeros for that many bytes, or an error: a length from a store must not end the process.
 pub(super) fn buffer(len: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let reserved = usize::try_from(len).map(|len| bytes.try_reserve_exact(len).map(|()| len));
-    let Ok(Ok(len)) = reserved else {
-        return Err(Error::new(
-            ErrorKind::Limit,
-            "memory",
-            "a tensor or blob does not fit into memory",
-        )
-        .differs(format!("{len} bytes"), "less"));
-    };
-    bytes.resize(len, 0);
-    Ok(bytes)
+    memory::zeros(len)
 }
 
 /// The buffers cut into the plan's target ranges, in the order of its steps. The ranges are

@@ -1,6 +1,8 @@
 //! What a restore will do, as a plain value: printable, countable, testable without I/O.
 
+use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::chunking::Cut;
 use crate::error::Result;
@@ -28,7 +30,7 @@ pub struct PlanStep {
     /// Which bytes of the decoded chunk go there.
     pub within: Range<usize>,
     /// How the chunk is made.
-    pub recipe: Recipe,
+    pub recipe: Arc<Recipe>,
 }
 
 /// Every destination range of a restore. Ranges are disjoint and cover each output.
@@ -47,6 +49,8 @@ impl Plan {
         recipe: impl Fn(&ChunkId) -> Result<Recipe>,
     ) -> Result<Self> {
         let mut plan = Self::default();
+        // A small manifest may refer to one chunk very often.
+        let mut recipes: HashMap<&ChunkId, Arc<Recipe>> = HashMap::new();
         for (output, want) in wanted.iter().enumerate() {
             plan.outputs.push(want.bytes.end - want.bytes.start);
             for index in want.cut.overlapping(&want.bytes) {
@@ -57,7 +61,10 @@ impl Plan {
                 else {
                     continue;
                 };
-                let recipe = recipe(chunk)?;
+                let recipe = match recipes.get(chunk) {
+                    Some(found) => Arc::clone(found),
+                    None => Arc::clone(recipes.entry(chunk).or_insert(Arc::new(recipe(chunk)?))),
+                };
                 require_len(&recipe, chunk, chunk_range.end - chunk_range.start)?;
                 let within =
                     |at: u64| usize::try_from(at - chunk_range.start).unwrap_or(usize::MAX);

@@ -13,6 +13,8 @@ use crate::store::records::Located;
 
 /// Records of one recipe: beyond any chain a writer makes, a bound on hostile ones.
 pub const RECIPE_RECORDS_MAX: usize = 4096;
+/// Bytes of inputs that are held at once for one chunk: 64 of the largest chunks there are.
+pub const RECIPE_BYTES_MAX: u64 = 1 << 32;
 
 /// One record to decode.
 #[derive(Clone, Debug, PartialEq, Eq)]

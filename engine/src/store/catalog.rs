@@ -180,9 +180,13 @@ impl Catalog {
     fn unknown_of(&self, hints: &[PackHint]) -> Vec<PackId> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         let packs = hints.iter().map(|hint| hint.pack);
-        packs
+        let mut unknown: Vec<PackId> = packs
             .filter(|pack| tables.records.pack_len(pack).is_none())
-            .collect()
+            .collect();
+        // A manifest may name one as often as it likes.
+        let mut met = HashSet::with_capacity(unknown.len());
+        unknown.retain(|pack| met.insert(*pack));
+        unknown
     }
 
     /// Makes the records of a pack known, unless it is gone or damaged.

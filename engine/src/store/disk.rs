@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::memory;
 use crate::store::path::StorePath;
 
 /// What is at a name.
@@ -220,16 +221,7 @@ pub fn read_whole(disk: &dyn Disk, path: &StorePath, max: u64) -> Result<Vec<u8>
             .file(path)
             .differs(format!("at most {max} bytes"), view.len())
         })?;
-    let mut bytes = Vec::new();
-    if bytes.try_reserve_exact(len).is_err() {
-        return Err(crate::Error::new(
-            crate::ErrorKind::Limit,
-            "memory",
-            "a file does not fit into memory",
-        )
-        .file(path));
-    }
-    bytes.resize(len, 0);
+    let mut bytes = memory::zeros(view.len()).map_err(|e| e.file(path))?;
     if len > READ_AHEAD_LEN {
         view.announce(0..len as u64);
     }

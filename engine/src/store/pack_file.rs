@@ -9,6 +9,7 @@ use crate::format::placement::PackHint;
 use crate::format::record::RECORD_ALIGN;
 use crate::hash;
 use crate::id::PackId;
+use crate::memory;
 use crate::store::catalog::Catalog;
 use crate::store::disk::{self, Disk, FileView, NewFile, Published};
 use crate::store::pack_opening::Opening;
@@ -325,7 +326,7 @@ pub(super) fn read_within(view: &dyn FileView, offset: u64, len: usize) -> Resul
     if end.is_none_or(|end| end > view.len()) {
         return Err(Error::corrupt("truncated", "a pack is too short").offset(offset));
     }
-    let mut bytes = vec![0; len];
+    let mut bytes = memory::zeros(len as u64)?;
     view.read_at(offset, &mut bytes)?;
     Ok(bytes)
 }
