@@ -187,14 +187,22 @@ def restore(
         )
     tag, files = str(told["deepspeed"]["tag"]), told["deepspeed"]["files"]
     base = os.path.abspath(folder)
+    # DeepSpeed will look for files in the folder that `latest` names.
+    _below(base, tag)
     for name, rank in files.items():
-        path = os.path.normpath(os.path.join(base, name))
-        if os.path.commonpath([base, path]) != base:
-            raise CorruptionError(f"the checkpoint names a file outside: {name!r}", code="path")
+        path = _below(base, name)
         pointers.write(path, _FORMAT, store=there.path, id=found.id, name=name, rank=rank)
     with open(os.path.join(base, "latest"), "w", encoding="utf-8") as latest:
         latest.write(tag)
     return tag
+
+
+def _below(base: str, name: str) -> str:
+    """The path of what a checkpoint names in a folder; it must not lead out of it."""
+    path = os.path.normpath(os.path.join(base, name))
+    if path == base or os.path.commonpath([base, path]) != base or not name.isprintable():
+        raise CorruptionError(f"the checkpoint names a file outside: {name!r}", code="path")
+    return path
 
 
 def _require_training(placed: list[list[str]], tag: str) -> None:

@@ -161,3 +161,18 @@ def test_every_stage_goes_on_bit_for_bit_also_from_the_store_alone(tmp_path: Pat
             found = store[f"stage{stage}@latest"]
             assert found.metadata["tag"] == "global_step3"
         assert store.verify(read_data=True)
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", ".", "at/../..", "two\nlines"])
+def test_what_a_store_names_does_not_lead_out(tmp_path: Path, name: str) -> None:
+    """A tag from a store was once written to `latest` as it was, for DeepSpeed to follow."""
+    import milepost.deepspeed
+
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for told in ({"tag": name, "files": {}}, {"tag": "step1", "files": {name: 0}}):
+        with milepost.open(tmp_path / "store") as store:
+            store.save(len(store.log()), {"deepspeed": told})
+        with pytest.raises(milepost.CorruptionError, match="outside"):
+            milepost.deepspeed.restore(tmp_path / "store", folder)
+    assert not any(folder.iterdir()) and not (tmp_path / "out").exists()

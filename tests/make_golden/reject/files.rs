@@ -29,6 +29,12 @@ fn trailing_format(b: &mut Build) {
     reseal(&mut b.format);
 }
 
+/// Puts a byte of an envelope and makes its checksum right.
+fn envelope_byte(file: &mut [u8], at: usize, value: u8) {
+    file[at] = value;
+    reseal_envelope(file);
+}
+
 fn tagged(b: &mut Build, bend: fn(&mut Vec<u8>)) {
     let mut file = tag::encode(&CheckpointId([7; 32]));
     bend(&mut file);
@@ -85,6 +91,22 @@ pub(super) const CASES: &[Case] = &[
         |b| format_field(b, 64, 4_194_305u32.to_le_bytes())),
     case!("format-attributes-unsorted", "R16", "corrupt" / "name-order" at "open",
         "FORMAT's attributes are not sorted", unsorted_attributes),
+    case!("format-long", "R2", "limit" / "file-length" at "open",
+        "FORMAT has 65537 bytes", |b| b.format.resize((64 << 10) + 1, 0)),
+    case!("tag-long", "R2", "limit" / "file-length" at "checkpoint",
+        "a tag has 65537 bytes", |b| tagged(b, |file| file.resize((64 << 10) + 1, 0))),
+    case!("tag-magic", "R4", "corrupt" / "magic" at "checkpoint",
+        "a tag does not begin with the magic", |b| tagged(b, |file| file[0] = 0x0d)),
+    case!("tag-envelope-crc", "R5", "corrupt" / "envelope-checksum" at "checkpoint",
+        "a bit of a tag's envelope is flipped", |b| tagged(b, |file| file[20] ^= 1)),
+    case!("tag-kind", "R6", "corrupt" / "file-kind" at "checkpoint",
+        "a tag has the envelope of a pack",
+        |b| tagged(b, |file| put(file, 0, envelope::encode(FileKind::Pack)))),
+    case!("tag-newer-major", "R7", "unsupported" / "format-version" at "checkpoint",
+        "a tag is of major version 2", |b| tagged(b, |file| envelope_byte(file, 12, 2))),
+    case!("tag-envelope-reserved", "R8", "corrupt" / "reserved" at "checkpoint",
+        "the reserved field of a tag's envelope is not zero",
+        |b| tagged(b, |file| envelope_byte(file, 24, 1))),
     case!("tag-short", "R1", "corrupt" / "truncated" at "checkpoint",
         "a tag ends within its id", |b| tagged(b, |file| file.truncate(60))),
     case!("tag-trailing", "R12", "corrupt" / "trailing-bytes" at "checkpoint",
@@ -93,6 +115,13 @@ pub(super) const CASES: &[Case] = &[
         "a bit of a tag's id is flipped", |b| tagged(b, |file| file[40] ^= 1)),
     case!("manifest-magic", "R4", "corrupt" / "magic" at "checkpoint",
         "a manifest does not begin with the magic", |b| b.bend_manifest = |f| f[7] = 0),
+    case!("manifest-envelope-crc", "R5", "corrupt" / "envelope-checksum" at "checkpoint",
+        "a bit of a manifest's envelope is flipped", |b| b.bend_manifest = |f| f[20] ^= 1),
+    case!("manifest-newer-major", "R7", "unsupported" / "format-version" at "checkpoint",
+        "a manifest is of major version 2", |b| b.bend_manifest = |f| envelope_byte(f, 12, 2)),
+    case!("manifest-envelope-reserved", "R8", "corrupt" / "reserved" at "checkpoint",
+        "the reserved field of a manifest's envelope is not zero",
+        |b| b.bend_manifest = |f| envelope_byte(f, 24, 1)),
     case!("manifest-kind", "R6", "corrupt" / "file-kind" at "checkpoint",
         "a manifest has the envelope of a pack",
         |b| b.bend_manifest = |f| put(f, 0, envelope::encode(FileKind::Pack))),
@@ -101,6 +130,13 @@ pub(super) const CASES: &[Case] = &[
         f[19] = 0x80;
         reseal_envelope(f);
     }),
+    case!("pack-magic", "R4", "corrupt" / "magic" at "restore",
+        "a pack does not begin with the magic", |b| b.bend_pack = |f| f[0] = 0x0d),
+    case!("pack-envelope-crc", "R5", "corrupt" / "envelope-checksum" at "restore",
+        "a bit of a pack's envelope is flipped", |b| b.bend_pack = |f| f[20] ^= 1),
+    case!("pack-envelope-reserved", "R8", "corrupt" / "reserved" at "restore",
+        "the reserved field of a pack's envelope is not zero",
+        |b| b.bend_pack = |f| envelope_byte(f, 24, 1)),
     case!("pack-kind", "R6", "corrupt" / "file-kind" at "restore",
         "a pack has the envelope of a manifest",
         |b| b.bend_pack = |f| put(f, 0, envelope::encode(FileKind::Manifest))),

@@ -109,6 +109,10 @@ pub(super) const CASES: &[Case] = &[
     "one tensor has two relations", |b| b.bend_sections = |s| {
         s.push(raw(section::RELATIONS, relations(&[(0, 5, &[1]), (0, 4, &[1])])));
     }),
+    case!("relations-descending", "R77", "corrupt" / "relations" at "checkpoint",
+    "relations are not in the order of their tensors", |b| b.bend_sections = |s| {
+        s.push(raw(section::RELATIONS, relations(&[(1, 5, &[0]), (0, 5, &[1])])));
+    }),
     case!("relations-few", "R77", "corrupt" / "relations" at "checkpoint",
     "a relation of kind adam names one tensor", |b| b.bend_sections = |s| {
         s.push(raw(section::RELATIONS, relations(&[(0, 1, &[1])])));
@@ -125,6 +129,10 @@ pub(super) const CASES: &[Case] = &[
     case!("dropped-twice", "R68", "corrupt" / "dropped" at "checkpoint",
     "one tensor is dropped twice", |b| b.bend_sections = |s| {
         s.insert(2, raw(section::DROPPED, [[2u8, 0, 0, 0], [0; 4], [0; 4]].concat()));
+    }),
+    case!("dropped-descending", "R68", "corrupt" / "dropped" at "checkpoint",
+    "dropped tensors are not in order", |b| b.bend_sections = |s| {
+        s.insert(2, raw(section::DROPPED, [[2u8, 0, 0, 0], [1, 0, 0, 0], [0; 4]].concat()));
     }),
     case!("dropped-beyond", "R68", "corrupt" / "dropped" at "checkpoint",
     "a tensor is dropped that the body does not have", |b| b.bend_sections = |s| {

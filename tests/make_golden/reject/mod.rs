@@ -150,6 +150,18 @@ impl Build {
         self.records[0].bytes = codes.bytes();
     }
 
+    /// Adds a tensor of a length that is no multiple of its record's lanes.
+    fn with_odd_lanes(&mut self) {
+        let raw = &A[1..];
+        let codes = Codes {
+            lane_width: 4,
+            streams: vec![(0, raw.to_vec())],
+            ..Codes::zeros(15)
+        };
+        self.records.push(record(raw, codes.bytes(), 0, &[]));
+        self.body.tensors.push(single_chunk("c", Dtype::U8, raw));
+    }
+
     fn plant(&self, root: &Path) -> CheckpointId {
         plant(root, "FORMAT", &self.format);
         let mut hints = vec![self.plant_pack(root)];

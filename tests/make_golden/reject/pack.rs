@@ -33,6 +33,12 @@ pub(super) const CASES: &[Case] = &[
         put(f, at + 4, offset.to_le_bytes());
         reseal(&mut f[at..]);
     }),
+    case!("pack-index-overflow", "R41", "corrupt" / "pack-length" at "restore",
+    "the index would end behind the last byte that can be", |b| b.bend_pack = |f| {
+        let at = f.len() - 32;
+        put(f, at + 4, (u64::MAX - 16).to_le_bytes());
+        reseal(&mut f[at..]);
+    }),
     case!("index-hash", "R42", "corrupt" / "index-hash" at "restore",
     "a bit of a cost in the index is flipped", |b| b.bend_pack = |f| {
         let at = usize::try_from(trailer(f).index_offset).unwrap();
