@@ -25,7 +25,6 @@ fn main() -> Result<()> {
         ("codec_roundtrip", chunks()),
         ("store_model", noise(&[64, 256, 1024, 2048])),
         ("store_bytes", noise(&[16, 64, 256, 1024])),
-        ("store_graph", noise(&[64, 256, 512, 1024])),
     ] {
         let folder = Path::new("corpus").join(target);
         let failed = |e| milepost_engine::Error::io("write a seed", e);
