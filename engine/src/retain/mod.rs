@@ -4,9 +4,11 @@
 //! given back by a collection afterwards.
 
 mod forget;
+mod judge;
 mod plan;
 mod rules;
 
 pub use forget::ForgetReport;
+pub use judge::{Reason, Verdict, judge};
 pub use plan::{Fate, Forget, ForgetPlan, Freed, Judged};
-pub use rules::{Age, Goal, KeepBest, KeepRules, Reason, Verdict, judge};
+pub use rules::{Age, Goal, KeepBest, KeepRules};

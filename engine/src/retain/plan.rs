@@ -10,7 +10,8 @@ use crate::gc::mark::{Mark, Needed};
 use crate::id::{CheckpointId, PackId};
 use crate::progress::{self, Observer};
 use crate::restore::Selection;
-use crate::retain::rules::{KeepRules, Reason, judge};
+use crate::retain::judge::{Reason, judge};
+use crate::retain::rules::KeepRules;
 use crate::store::Store;
 use crate::store::history::{self, Place, Summary};
 
