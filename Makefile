@@ -32,6 +32,7 @@ CRASH_STATES ?= 1000000
 # What draws plots.
 PLOT_VENV := $(CACHE)/plot
 # What `make torture` does; `make torture-small` does little of each.
+TORTURE_STATES ?= 100000000
 TORTURE_CUTS ?= 20000
 TORTURE_KILLS ?= 20000
 TORTURE_PERCENT ?= 100
@@ -92,7 +93,7 @@ rig-programs: ## the programs that rigs need, installed where that is possible
 		DEBIAN_FRONTEND=noninteractive apt-get -qqy install e2fsprogs xfsprogs strace >/dev/null; \
 	fi
 
-torture: rig-programs ## the built command on real file systems: power cuts, kills, failing calls, full disks
+torture: rig-programs ## every fault rig at full scale: cuts, kills, failing calls, full disks, crash states, bits
 	cargo build --release --locked
 	$(PYTHON) tests/torture/power_cuts.py --cuts $(TORTURE_CUTS)
 	$(PYTHON) tests/torture/kills.py --kills $(TORTURE_KILLS)
@@ -100,10 +101,11 @@ torture: rig-programs ## the built command on real file systems: power cuts, kil
 	$(PYTHON) tests/torture/full_disks.py --blocks $(TORTURE_BLOCKS)
 	$(PYTHON) tests/torture/permissions.py --every $(TORTURE_EVERY)
 	$(PYTHON) tests/torture/soak.py --seconds $(TORTURE_SECONDS) --writers 4 --readers 4
+	$(MAKE) crash CRASH_STATES=$(TORTURE_STATES)
 	MILEPOST_BIT_FLIPS=$(TORTURE_FLIPS) cargo test --release --locked --test tests corruption::bits -- --nocapture
 
 torture-small: ## the same in a minute and a half
-	$(MAKE) torture TORTURE_CUTS=100 TORTURE_KILLS=150 TORTURE_PERCENT=1 TORTURE_BLOCKS=16 \
+	$(MAKE) torture TORTURE_STATES=20000 TORTURE_CUTS=100 TORTURE_KILLS=150 TORTURE_PERCENT=1 TORTURE_BLOCKS=16 \
 		TORTURE_EVERY=8 TORTURE_SECONDS=5 TORTURE_FLIPS=4000
 
 savers: $(TORCH_VENV)/ready ## what torch.save and others leave behind a power cut; prints the table

@@ -12,7 +12,7 @@ use milepost_engine::{
 };
 
 use crate::support::state::{State, Tensor, assert_holds, noise, save, state_of};
-use crate::support::store::TestStore;
+use crate::support::store::{TestStore, hold_lock};
 
 fn state(step: u64) -> State {
     let drift = (0..3000u16).map(|i| (f32::from(i) * 0.1).sin() * (1.0 + step as f32 * 1e-4));
@@ -283,13 +283,7 @@ fn what_is_needed_comes_back_from_the_trash() {
 #[test]
 fn one_collector_at_a_time() {
     let test = with_steps(1);
-    let lock = test.folder.path().join("txn/collector.lock");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test holds the lock of a collector"
-    )]
-    let held = std::fs::File::create(lock).unwrap();
-    held.lock().unwrap();
+    let _held = hold_lock(&test.folder.path().join("txn/collector.lock"));
     let error = test
         .store
         .gc(&GcOptions::default(), &Unobserved)

@@ -8,7 +8,7 @@ use milepost_engine::{
 
 use crate::support::packs;
 use crate::support::state::{State, Tensor, assert_holds, noise, save, state_of};
-use crate::support::store::TestStore;
+use crate::support::store::{TestStore, hold_lock};
 
 /// What nothing else holds a part of.
 fn state(step: u64) -> State {
@@ -164,14 +164,8 @@ fn what_is_not_enough_is_not_dropped() {
     assert_eq!(steps(&test.reopened()), [0, 1, 2]);
     assert_eq!(packs::pack_files(test.folder.path()).len(), 3);
     save(&test.store, at(3), &state(3)).unwrap();
-    assert_eq!(
-        save(&test.store, at(4), &state(4))
-            .unwrap()
-            .made_room
-            .unwrap()
-            .checkpoints,
-        3
-    );
+    let made = save(&test.store, at(4), &state(4)).unwrap().made_room;
+    assert_eq!(made.unwrap().checkpoints, 3);
 }
 
 /// What nothing needs any more goes before what the rules do not keep.
@@ -200,13 +194,7 @@ fn nothing_is_dropped_while_nobody_can_collect() {
     for step in 0..3 {
         save(&test.store, at(step), &state(step)).unwrap();
     }
-    let lock = test.folder.path().join("txn/collector.lock");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test holds the lock of a collector"
-    )]
-    let held = std::fs::File::create(lock).unwrap();
-    held.lock().unwrap();
+    let _held = hold_lock(&test.folder.path().join("txn/collector.lock"));
     let error = save(&test.store, at(3), &state(3)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace);
     assert!(error.advice().unwrap().contains("nothing was dropped"));

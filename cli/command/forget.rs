@@ -96,7 +96,9 @@ pub(crate) fn run(args: &ForgetArgs, session: &Session) -> Result {
         out.line(summary(&plan, args.dry_run))?;
     }
     if !args.drop.is_empty() && plan.thinned().next().is_none() {
-        report::warning("no checkpoint that would lose tensors has one that matches --drop");
+        report::warning(
+            "--drop takes nothing away: no tensor matches where some may go, or they are gone already",
+        );
     }
     let (mut done, mut gc) = (ForgetReport::default(), None);
     if !args.dry_run {

@@ -2,6 +2,7 @@
 
 use crate::support::command::{TestFolder, snapshot_json, snapshot_text};
 use crate::support::safetensors;
+use crate::support::store::hold_lock;
 
 fn with_tagged() -> TestFolder {
     let test = TestFolder::with_checkpoints();
@@ -135,13 +136,7 @@ fn deletions_that_make_no_sense_are_refused() {
 #[test]
 fn a_lock_is_waited_for_as_long_as_was_asked() {
     let test = TestFolder::with_checkpoints();
-    let path = test.path(".milepost/txn/run-main.lock");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test holds the lock of a run"
-    )]
-    let held = std::fs::File::create(path).unwrap();
-    held.lock().unwrap();
+    let held = hold_lock(&test.path(".milepost/txn/run-main.lock"));
     test.write("step-9.safetensors", &safetensors::small(9));
     let save = ["save", "step-9.safetensors", "--lock-timeout", "0"];
     let message = test.fails(11, &save);
@@ -171,13 +166,7 @@ fn rules_that_name_what_is_not_there_drop_nothing() {
 #[test]
 fn what_cannot_be_collected_yet_is_told() {
     let test = with_tagged();
-    let lock = test.path(".milepost/txn/collector.lock");
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test holds the lock of a collector"
-    )]
-    let held = std::fs::File::create(lock).unwrap();
-    held.lock().unwrap();
+    let _held = hold_lock(&test.path(".milepost/txn/collector.lock"));
     let ran = test.run(&["forget", "--keep-last", "1"]);
     assert!(
         ran.code == 0 && ran.stderr.contains("not freed yet"),

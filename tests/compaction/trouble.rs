@@ -1,6 +1,5 @@
 //! What stops a compaction, and leaves everything as it was.
 
-use std::fs::File;
 use std::path::Path;
 
 use milepost_engine::{CompactOptions, ErrorKind, Full, SaveOptions, Unobserved};
@@ -8,7 +7,7 @@ use milepost_engine::{CompactOptions, ErrorKind, Full, SaveOptions, Unobserved};
 use super::{compact, eager, save_steps, state};
 use crate::support::packs;
 use crate::support::state::{assert_holds, save};
-use crate::support::store::TestStore;
+use crate::support::store::{TestStore, hold_lock};
 
 #[expect(
     clippy::disallowed_methods,
@@ -22,16 +21,6 @@ fn put(path: &Path, bytes: &[u8]) {
 #[expect(clippy::disallowed_methods, reason = "the test loses a pack")]
 fn put_away(path: &Path) {
     std::fs::remove_file(path).unwrap();
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test holds the lock of a collector"
-)]
-fn hold_lock(path: &Path) -> File {
-    let file = File::create(path).unwrap();
-    file.lock().unwrap();
-    file
 }
 
 #[test]

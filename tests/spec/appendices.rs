@@ -97,7 +97,7 @@ fn the_conformance_files_are_those_that_are_listed() {
 }
 
 /// A conformance file's rule says its kind and has its code in the MUST-reject list; every rule
-/// has a file, but for those that version control cannot hold or that would be large.
+/// has a file, but for those that version control cannot hold.
 #[test]
 fn every_rule_has_its_conformance_files() {
     let rules = columns::<4>("16.2 MUST-reject");

@@ -1,5 +1,8 @@
 //! Stores on temporary folders, removed when the test ends.
 
+use std::fs::File;
+use std::path::Path;
+
 use milepost_engine::{SaveOptions, SaveReport, Store, StoreOptions, StoreSettings};
 
 /// A store and the folder it lives in.
@@ -27,6 +30,17 @@ impl TestStore {
     pub(crate) fn reopened(&self) -> Store {
         Store::open(self.folder.path(), StoreOptions::default()).unwrap()
     }
+}
+
+/// A lock, held as by another process until it is dropped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test holds the lock of another process"
+)]
+pub(crate) fn hold_lock(path: &Path) -> File {
+    let file = File::create(path).unwrap();
+    file.lock().unwrap();
+    file
 }
 
 /// Saves f32 tensors to run `main`.

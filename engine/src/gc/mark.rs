@@ -146,7 +146,7 @@ impl<'d> Mark<'d> {
 
     /// Marks what manifests need that were not there before, in packs old and new.
     pub(crate) fn add_new(&mut self, observer: &dyn Observer) -> Result<()> {
-        let places = history::every_place(self.disk)?;
+        let places = history::unhidden_places(self.disk)?;
         let marked = &self.marked;
         let new: Vec<Place> = places.into_iter().filter(|p| !marked.contains(p)).collect();
         if new.is_empty() {

@@ -89,7 +89,7 @@ impl Store {
         let disk = &*self.0.disk;
         if options.dry_run {
             let mut mark = Mark::new(disk)?;
-            mark.add(history::every_place(disk)?, observer)?;
+            mark.add(history::unhidden_places(disk)?, observer)?;
             return planned(disk, &mark);
         }
         let patience = options.patience_of(self, observer);
@@ -209,7 +209,7 @@ pub(crate) fn mark_all<'d>(
     observer: &dyn Observer,
 ) -> Result<Mark<'d>> {
     let mut mark = Mark::new(disk)?;
-    mark.add(history::every_place(disk)?, observer)?;
+    mark.add(history::unhidden_places(disk)?, observer)?;
     if mark.unresolved.is_empty() || trash.is_empty() {
         return Ok(mark);
     }
@@ -217,7 +217,7 @@ pub(crate) fn mark_all<'d>(
         trash::rescue(disk, pack)?;
     }
     let mut mark = Mark::new(disk)?;
-    mark.add(history::every_place(disk)?, observer)?;
+    mark.add(history::unhidden_places(disk)?, observer)?;
     Ok(mark)
 }
 

@@ -77,9 +77,9 @@ impl Decoder {
                 made.push(Made::Shared(step.chunk));
                 continue;
             }
+            require_room(&made, step.raw_len, &last.chunk)?;
             let mut buffer = self.free.pop().unwrap_or_default();
             memory::resize(&mut buffer, step.raw_len as usize)?;
-            require_room(&made, &buffer, &last.chunk)?;
             self.decode_step(disk, catalog, step, &made, check, &mut buffer)?;
             made.push(if self.shared.wanted.contains(&step.chunk) {
                 self.shared.made.insert(step.chunk, buffer);
@@ -197,12 +197,12 @@ impl Decoder {
 
 /// Refuses a chunk for which more is to be held at once than any chain of a writer calls for,
 /// before that memory is filled: a small file may ask for it all.
-fn require_room(made: &[Made], next: &[u8], chunk: &ChunkId) -> Result<()> {
+fn require_room(made: &[Made], next: u32, chunk: &ChunkId) -> Result<()> {
     let held = made.iter().map(|made| match made {
         Made::Owned(buffer) => buffer.len() as u64,
         Made::Shared(_) | Made::NotNeeded => 0,
     });
-    let held = held.sum::<u64>() + next.len() as u64;
+    let held = held.sum::<u64>() + u64::from(next);
     if held <= RECIPE_BYTES_MAX {
         return Ok(());
     }
@@ -227,11 +227,10 @@ mod tests {
     fn what_is_held_at_once_is_bounded() {
         let chunk = ChunkId([1; 32]);
         // Memory that nobody fills is not taken.
-        let half = || vec![0; usize::try_from(RECIPE_BYTES_MAX / 2).unwrap()];
-        let (most, half) = (half(), || Made::Owned(half()));
+        let half = || Made::Owned(vec![0; usize::try_from(RECIPE_BYTES_MAX / 2).unwrap()]);
         let given_back = [half(), Made::NotNeeded, Made::Shared(chunk)];
-        require_room(&given_back, &most, &chunk).unwrap();
-        let error = require_room(&[half(), half()], &[0], &chunk).unwrap_err();
+        require_room(&given_back, 1 << 31, &chunk).unwrap();
+        let error = require_room(&[half(), half()], 1, &chunk).unwrap_err();
         assert_eq!((error.kind(), error.code()), (ErrorKind::Limit, "recipe"));
     }
 

@@ -208,7 +208,7 @@ impl Checkpoint {
 
     fn single(&self, selection: &Selection) -> Result<Vec<u8>> {
         let (_, plan) = self.plan(selection)?;
-        let mut bytes = buffer(plan.output_bytes())?;
+        let mut bytes = memory::zeros(plan.output_bytes())?;
         self.restore_into(&plan, &mut [&mut bytes], &Unobserved)?;
         Ok(bytes)
     }
@@ -230,7 +230,7 @@ impl Checkpoint {
             chunks: &blob.chunks,
             bytes: 0..blob.byte_len,
         };
-        let mut bytes = buffer(blob.byte_len)?;
+        let mut bytes = memory::zeros(blob.byte_len)?;
         let plan = self.plan_wanted(&[wanted])?;
         self.restore_into(&plan, &mut [&mut bytes], &Unobserved)?;
         Ok(bytes)
@@ -259,11 +259,6 @@ impl Checkpoint {
         let record = pack.record(step.extent, &mut unused)?;
         Ok(codec::borrow_raw(record)?.map(with))
     }
-}
-
-/// Zeros for that many bytes, or an error: a length from a store must not end the process.
-pub(super) fn buffer(len: u64) -> Result<Vec<u8>> {
-    memory::zeros(len)
 }
 
 /// The buffers cut into the plan's target ranges, in the order of its steps. The ranges are

@@ -5,10 +5,11 @@ use std::sync::PoisonError;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
+use crate::memory;
 use crate::restore::everywhere::forgotten;
 use crate::restore::recipe::Recipe;
 use crate::restore::salvage::concerns_one_chunk;
-use crate::restore::{Checkpoint, buffer, decode};
+use crate::restore::{Checkpoint, decode};
 use crate::store::Store;
 use crate::store::history;
 
@@ -32,7 +33,7 @@ impl Store {
             return Ok(false);
         }
         let recipe = Recipe::find(&whole, chunk)?;
-        let mut raw = buffer(recipe.raw_len() as u64)?;
+        let mut raw = memory::zeros(recipe.raw_len() as u64)?;
         let mut held = self.decoder();
         held.decoder.forget_pack();
         let decoded = held.decoder.decode(disk, &whole, &recipe, true, &mut raw);

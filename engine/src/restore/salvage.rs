@@ -8,9 +8,10 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::ChunkId;
+use crate::memory;
 use crate::progress::{self, Observer};
 use crate::restore::plan::Wanted;
-use crate::restore::{Checkpoint, Selection, buffer};
+use crate::restore::{Checkpoint, Selection};
 use crate::store::HeldDecoder;
 
 /// What comes back of a checkpoint, and what does not.
@@ -151,7 +152,7 @@ impl Checkpoint {
 
     /// Holds that a chunk comes back, from whichever packs.
     fn examine(&self, held: &mut HeldDecoder<'_>, chunk: &ChunkId, len: u64) -> Result<()> {
-        let mut raw = buffer(len)?;
+        let mut raw = memory::zeros(len)?;
         let recipe = self.store.recipe(chunk);
         match recipe {
             Ok(recipe) if recipe.raw_len() as u64 == len => {

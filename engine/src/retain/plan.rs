@@ -153,7 +153,7 @@ impl Store {
         }
         let thinned = thin(self, &mut plan, observer)?;
         plan.tags = self.tags_of_going(&plan)?;
-        let mut all = history::every_place(disk)?;
+        let mut all = history::unhidden_places(disk)?;
         all.retain(|place| !plan.damaged.contains(place));
         plan.freed = freed(self, &plan, &thinned, all, observer)?;
         Ok(plan)

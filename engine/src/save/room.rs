@@ -58,10 +58,12 @@ impl Store {
     /// # Errors
     /// As [`Store::forget`] and [`Store::gc`].
     pub fn make_room(&self, observer: &dyn Observer) -> Result<Option<MadeRoom>> {
-        match make_room(self, None, Turn::Forget, &GcOptions::at_once(), observer)? {
-            Room::Made(made) => Ok((made != MadeRoom::default()).then_some(made)),
-            Room::Busy | Room::Short { .. } => Ok(None),
-        }
+        let wish = Wish {
+            needed: None,
+            may_be_there: false,
+        };
+        let made = make_room(self, wish, &GcOptions::at_once(), observer)?;
+        Ok(made.ok().filter(|made| *made != MadeRoom::default()))
     }
 }
 
@@ -134,15 +136,19 @@ pub(super) fn with_room(
 ) -> Result<SaveReport> {
     let needed = AtomicU64::new(0);
     let mut made = MadeRoom::default();
-    for turn in [Turn::Collect, Turn::Forget] {
+    for may_forget in [false, true] {
         let error = match save(&needed) {
             Err(error) if error.kind() == ErrorKind::NoSpace => error,
             done => return done.map(|report| report.after(made)),
         };
         let bytes = needed.load(Ordering::Relaxed);
-        match make_room(store, Some(bytes), turn, &GcOptions::default(), observer)? {
-            Room::Made(more) => made.add(more),
-            room => return Err(error.hint_instead(why_no_room(bytes, &room))),
+        let wish = Wish {
+            needed: Some(bytes),
+            may_be_there: !may_forget,
+        };
+        match make_room(store, wish, &GcOptions::default(), observer)? {
+            Ok(more) => made.add(more),
+            Err(why) => return Err(error.hint_instead(why.tell(bytes))),
         }
         tracing::info!(?made, "room was made for a save");
         if made.checkpoints > 0 {
@@ -180,62 +186,55 @@ impl MadeRoom {
     }
 }
 
-/// How far room is made.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// By collecting, where that is enough; else as below.
-    Collect,
-    /// By forgetting as well.
-    Forget,
+/// What room is wanted.
+#[derive(Clone, Copy)]
+struct Wish {
+    /// So many bytes; nobody may know yet.
+    needed: Option<u64>,
+    /// Whether to stop as soon as there seems to be so much, before anything is dropped.
+    may_be_there: bool,
 }
 
-/// What became of the wish for room.
-enum Room {
-    /// There may be enough now.
-    Made(MadeRoom),
-    /// Another process is at it; nothing was dropped.
+/// Why no room was made. Nothing was dropped.
+enum NoRoom {
+    /// Another process is at it.
     Busy,
-    /// There are `free` bytes, and without what no rule keeps `would_free` more: not enough, so
-    /// that stays.
-    Short {
-        free: u64,
-        would_go: u64,
-        would_free: u64,
-    },
+    /// There are `free` bytes, and without what no rule keeps `would_free` more: not enough.
+    Short { free: u64, would_free: u64 },
 }
 
-fn why_no_room(needed: u64, room: &Room) -> String {
-    match room {
-        Room::Made(_) | Room::Busy => {
-            "another process collects or compacts the store, so nothing was dropped: try again"
-                .into()
+impl NoRoom {
+    /// What to do about it, who needs so many bytes.
+    fn tell(&self, needed: u64) -> String {
+        match self {
+            Self::Busy => "another process collects or compacts the store, so nothing was \
+                           dropped: try again"
+                .into(),
+            Self::Short {
+                free,
+                would_free: 0,
+            } => format!(
+                "the save takes {needed} bytes and there is room for {free}: forget checkpoints \
+                 and collect, or compact; with keep rules recorded at `milepost init` this \
+                 happens by itself"
+            ),
+            Self::Short { free, would_free } => format!(
+                "the save takes {needed} bytes and there is room for {free}; what no keep rule \
+                 keeps would free {would_free}, which is not enough, so nothing was dropped: \
+                 forget other checkpoints, compact, or give the store more room"
+            ),
         }
-        Room::Short {
-            free, would_go: 0, ..
-        } => format!(
-            "the save takes {needed} bytes and there is room for {free}: forget checkpoints and \
-             collect, or compact; with keep rules recorded at `milepost init` this happens by itself"
-        ),
-        Room::Short {
-            free, would_free, ..
-        } => format!(
-            "the save takes {needed} bytes and there is room for {free}; what no keep rule keeps \
-             would free {would_free}, which is not enough, so nothing was dropped: forget other \
-             checkpoints, compact, or give the store more room"
-        ),
     }
 }
 
 /// Collects, and if that is not enough forgets by the recorded rules and collects again. What is
-/// not enough for so many bytes is not dropped; if nobody knows how many, all is that no rule
-/// keeps.
+/// not enough is not dropped; if nobody knows what would be, all is that no rule keeps.
 fn make_room(
     store: &Store,
-    needed: Option<u64>,
-    turn: Turn,
+    wish: Wish,
     options: &GcOptions,
     observer: &dyn Observer,
-) -> Result<Room> {
+) -> Result<std::result::Result<MadeRoom, NoRoom>> {
     let mut made = MadeRoom::default();
     // Held from here on: what is forgotten can be collected.
     let begun = Collector::begin(store, options.patience_of(store, observer)).and_then(|c| {
@@ -243,33 +242,29 @@ fn make_room(
         Ok(c)
     });
     let collector = match begun {
-        Err(error) if error.kind() == ErrorKind::Locked => return Ok(Room::Busy),
+        Err(error) if error.kind() == ErrorKind::Locked => return Ok(Err(NoRoom::Busy)),
         begun => begun?,
     };
     let free = free_bytes(store)?;
-    let is_enough = |bytes: u64| needed.is_none_or(|needed| needed <= bytes);
-    if turn == Turn::Collect && needed.is_some() && made.freed_bytes > 0 && is_enough(free) {
-        return Ok(Room::Made(made));
+    let is_enough = |bytes: u64| wish.needed.is_none_or(|needed| needed <= bytes);
+    if wish.may_be_there && is_enough(free) {
+        return Ok(Ok(made));
     }
     let rules = KeepRules::from_attributes(&store.settings().attributes)?;
     let plan = match rules.is_empty() {
         true => ForgetPlan::default(),
         false => store.plan_forget(&by_rules(rules), observer)?,
     };
-    let would_go = plan.going().count() as u64;
     let would_free = plan.freed.pack_bytes + plan.freed.manifest_bytes;
-    if needed.is_some() && (would_go == 0 || !is_enough(free.saturating_add(would_free))) {
-        return Ok(Room::Short {
-            free,
-            would_go,
-            would_free,
-        });
+    let helps = !plan.is_empty() && is_enough(free.saturating_add(would_free));
+    if wish.needed.is_some() && !helps {
+        return Ok(Err(NoRoom::Short { free, would_free }));
     }
     made.checkpoints = store.forget(&plan, observer)?.checkpoints;
     if made.checkpoints > 0 {
         made.freed_bytes += collector.collect(options, observer)?.removed_bytes;
     }
-    Ok(Room::Made(made))
+    Ok(Ok(made))
 }
 
 fn by_rules(rules: KeepRules) -> Forget {

@@ -302,3 +302,19 @@ impl Catalog {
         open.insert(pack.id, pack);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its index was read, and its records taken in, as often as a manifest named it.
+    #[test]
+    fn a_pack_that_is_named_twice_is_opened_once() {
+        let hint = |byte| PackHint {
+            pack: PackId([byte; 32]),
+            len: 100,
+        };
+        let unknown = Catalog::default().unknown_of(&[hint(2), hint(1), hint(2)]);
+        assert_eq!(unknown, [PackId([2; 32]), PackId([1; 32])]);
+    }
+}

@@ -13,10 +13,10 @@ use crate::format::placement::{Durability, Placement};
 use crate::store::Store;
 use crate::store::cache;
 use crate::store::catalog::Catalog;
-use crate::store::disk::{Disk, EntryKind, read_whole};
+use crate::store::disk::{Disk, Entry, EntryKind, read_whole};
 use crate::store::pack_file::RecordExtent;
 use crate::store::packs;
-use crate::store::path::{self, Folder};
+use crate::store::path::{self, Folder, StorePath};
 use crate::store::txn::Transaction;
 
 pub use crate::store::summary::{Damaged, Listing, Place, Summary};
@@ -73,7 +73,7 @@ pub(crate) fn all_places(disk: &dyn Disk) -> Result<Vec<Place>> {
 ///
 /// # Errors
 /// `Corrupt` if something lies where checkpoints would, and cannot be looked into.
-pub(crate) fn every_place(disk: &dyn Disk) -> Result<Vec<Place>> {
+pub(crate) fn unhidden_places(disk: &dyn Disk) -> Result<Vec<Place>> {
     match obstacles(disk)?.into_iter().next() {
         Some(error) => Err(error.hint(
             "nothing was removed: put the folder or the file itself in its place, or move it out \
@@ -87,30 +87,29 @@ pub(crate) fn every_place(disk: &dyn Disk) -> Result<Vec<Place>> {
 /// (format-spec.md section 5.1). Nothing is followed.
 pub(crate) fn obstacles(disk: &dyn Disk) -> Result<Vec<Error>> {
     let folder = path::folder(Folder::Runs);
-    let mut obstacles: Vec<Error> = disk
-        .list(&folder)?
-        .into_iter()
-        .filter(|e| match e.kind {
-            EntryKind::Folder => !name::is_valid(&e.name),
-            EntryKind::Other => true,
-            EntryKind::File => false,
-        })
-        .map(|e| obstacle("what lies among the runs is no run's folder", &e.name).file(&folder))
-        .collect();
+    let is_no_run = |e: &Entry| match e.kind {
+        EntryKind::Folder => !name::is_valid(&e.name),
+        EntryKind::Other => true,
+        EntryKind::File => false,
+    };
+    let why = "what lies among the runs is no run's folder";
+    let among_runs = disk.list(&folder)?.into_iter().filter(is_no_run);
+    let mut obstacles: Vec<Error> = among_runs.map(|e| obstacle(why, &e, &folder)).collect();
+    let is_no_manifest =
+        |e: &Entry| e.kind != EntryKind::File && path::parse_manifest(&e.name).is_some();
+    let why = "what is named like a manifest is no regular file";
     for run in runs(disk)? {
         let folder = path::run_folder(&run)?;
-        let named_as_manifest = disk
-            .list(&folder)?
-            .into_iter()
-            .filter(|e| e.kind != EntryKind::File && path::parse_manifest(&e.name).is_some());
-        let why = "what is named like a manifest is no regular file";
-        obstacles.extend(named_as_manifest.map(|e| obstacle(why, &e.name).file(&folder)));
+        let in_run = disk.list(&folder)?.into_iter().filter(is_no_manifest);
+        obstacles.extend(in_run.map(|e| obstacle(why, &e, &folder)));
     }
     Ok(obstacles)
 }
 
-fn obstacle(why: &'static str, name: &str) -> Error {
-    Error::corrupt("place", why).subject(format!("{name:?}"))
+fn obstacle(why: &'static str, entry: &Entry, folder: &StorePath) -> Error {
+    Error::corrupt("place", why)
+        .subject(format!("{:?}", entry.name))
+        .file(folder)
 }
 
 /// Reads a manifest and holds it against its place. A relaxed save of an earlier boot counts

@@ -56,7 +56,7 @@ fn look(dir: &mut Dir, met: &mut Vec<Entry>) -> Result<bool> {
     let mut next = 0;
     while let Some(entry) = dir.read() {
         let entry = entry?;
-        // A name that is no UTF-8 is none of ours; that it is there is told all the same.
+        // A name that is no UTF-8 is none of ours, and leads nowhere; that it is there is told.
         let name = entry.file_name().to_string_lossy();
         let name = name.as_ref();
         if name == "." || name == ".." {

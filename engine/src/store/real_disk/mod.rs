@@ -184,17 +184,12 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, txn: u128) -> Result<Box<dyn NewFile>> {
-        let folder = path::folder(path::Folder::Txn);
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
         let name = path::temporary(txn, number);
-        let begin = |flags: OFlags, name: &str| {
+        let begin = |flags: OFlags, last: &str| {
             let flags = flags | OFlags::WRONLY | OFlags::CLOEXEC;
-            fs::openat(
-                self.root.open(&folder, OFlags::PATH | OFlags::DIRECTORY)?,
-                name,
-                flags,
-                Mode::from_raw_mode(0o444),
-            )
+            let folder = self.root.parent(&name)?;
+            fs::openat(folder, last, flags, Mode::from_raw_mode(0o444))
         };
         let (fd, named) = match begin(OFlags::TMPFILE, ".") {
             Ok(fd) => (fd, false),
@@ -203,15 +198,10 @@ impl Disk for RealDisk {
                 let fd = begin(flags, name.file_name()).map_err(|e| failed("create", &name, e))?;
                 (fd, true)
             }
-            Err(errno) => return Err(failed("create a file in", &folder, errno)),
+            Err(errno) => return Err(failed("create a file in", &name.parent(), errno)),
         };
-        let root = Arc::clone(&self.root);
-        Ok(Box::new(RealNewFile::new(
-            root,
-            File::from(fd),
-            name,
-            named,
-        )))
+        let (root, file) = (Arc::clone(&self.root), File::from(fd));
+        Ok(Box::new(RealNewFile::new(root, file, name, named)))
     }
 
     fn make_folder(&self, folder: &StorePath) -> Result<()> {

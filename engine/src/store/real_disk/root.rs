@@ -9,7 +9,7 @@ use crate::store::path::StorePath;
 /// What a folder on the way is opened for.
 const TO_PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
 
-/// An open folder of which all paths of a store begin.
+/// The open folder in which all paths of a store begin.
 #[derive(Debug)]
 pub(super) struct Root(OwnedFd);
 
