@@ -2,7 +2,7 @@
 """Takes steps out of the engine one at a time and sees that the named tests notice.
 
 Usage: mutants.py [NAME...]     all of them, or those whose name holds one of the words
-       mutants.py --check       only see that each can still be applied
+       mutants.py --check       only see that each can still be applied and is told of in docs/reliability.md
 
 Each mutant is a text that stands once in a file, and what takes its place. The tree is copied; nothing here changes it.
 """
@@ -61,12 +61,11 @@ MUTANTS = [
     ),
     Mutant("forget: the newest durable may go", "retain/judge.rs", "        add(index >= newest_durable, Reason::Newest);\n", "", "retain::judge crash::"),
     Mutant("forget: tags of what goes stay", "retain/forget.rs", "                tags::remove(disk, &tag)?;\n", "", "deletion::"),
-    Mutant("thin: the manifest is not synced", "store/history.rs", "    file.sync()?;\n    // A cached", "    // A cached", "crash::"),
+    Mutant("thin, compact: a replaced manifest is not synced", "store/history.rs", "    file.sync()?;\n    // A cached", "    // A cached", "crash::"),
     Mutant("compact: new packs are not synced", "compact/rewrite.rs", "writer.finish(true)?", "writer.finish(false)?", "crash::no_crash"),
     Mutant("compact: new packs' names are not synced", "compact/rehint.rs", "    make_durable(store, txn, mark, live, plan, new)?;\n", "", "crash::"),
     Mutant("compact: what only relaxed checkpoints named is not synced", "compact/rehint.rs", ".chain(unvouched)", ".chain(unvouched.take(0))", "crash::"),
     Mutant("compact: manifests are replaced without the run's lock", "compact/rehint.rs", "        let _ordered = store.lock_run(run, observer)?;\n", "", "crash::interleaved"),
-    Mutant("compact: a replaced manifest is not synced", "store/history.rs", "    file.sync()?;\n    // A cached", "    // A cached", "crash::regression"),
     Mutant("compact: old packs go before manifests name the new", "compact/rehint.rs", "    history::replace_manifest(store, txn, &manifest)?;\n", "", "compaction::"),
     Mutant("compact: a checkpoint that lacks a chunk stops nothing", "compact/mod.rs", "        require_resolved(&mark)?;\n", "", "compaction::"),
     Mutant("compact: inputs of records stay behind", "compact/live.rs", "                stack.extend(&located.entry.inputs);\n", "", "compaction::"),
@@ -154,8 +153,11 @@ def failing(tree: Path, mutant: Mutant) -> list[str] | None:
 
 def main(words: list[str]) -> int:
     if words == ["--check"]:
+        told = (ROOT / "docs/reliability.md").read_text()
         for mutant in MUTANTS:
             original(ROOT, mutant)
+            if f"| {mutant.name} |" not in told:
+                sys.exit(f"{mutant.name}: docs/reliability.md does not say what notices it")
         print(f"mutants: {len(MUTANTS)} can be applied")
         return 0
     chosen = [m for m in MUTANTS if not words or any(word in m.name for word in words)]

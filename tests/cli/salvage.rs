@@ -110,3 +110,31 @@ fn what_is_written_is_what_was_found_to_be_intact() {
     let back = test.read("back");
     assert_eq!(back[back.len() - LEN as usize..], [7; LEN as usize]);
 }
+
+/// One record that this version cannot decode once ended salvage, and where no tensor was whole
+/// nothing was listed.
+#[test]
+fn what_cannot_be_decoded_is_lost_and_the_rest_is_told() {
+    const LEN: u32 = 64;
+    let hostile = HostileStore::new();
+    let sound = Record {
+        chunk: hash::chunk_id(&[0; LEN as usize]),
+        ..Codes::zeros(LEN).record(0, 0, &[])
+    };
+    let of_later = Codes {
+        predictor: 99,
+        ..Codes::zeros(LEN)
+    };
+    let chunks = vec![sound.chunk, of_later.record(9, 0, &[]).chunk];
+    let hint = hostile.plant_records(&[sound, of_later.record(9, 0, &[])]);
+    let body = body_of(2 * u64::from(LEN), LEN.into(), chunks);
+    hostile.plant_body(&body.encode().unwrap(), &[hint]);
+    let root = hostile.root().to_str().unwrap();
+    let words = ["-s", root, "restore", "main", "-o", "back", "--salvage"];
+    let error = TestFolder::empty().fails(13, &words);
+    assert!(
+        error.contains("w is not intact") && error.contains("bytes 64..128"),
+        "{error}"
+    );
+    assert!(error.contains("no tensor is intact"), "{error}");
+}
